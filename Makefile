@@ -1,0 +1,44 @@
+# Two commands: `make demo` and `make test`. Both make what they need; neither needs more than
+# Python 3.11 or newer with venv, and make.
+PYTHON ?= python3
+TORCH ?= cpu
+TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+SETUP = $(PYTHON) scripts/setup.py --torch $(TORCH) --torch-cpu-index $(TORCH_CPU_INDEX)
+
+.PHONY: demo test lint types imports unit format clean help
+
+help:  ## say what there is
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: .python  ## install, then tune a model on real data and compare it with its base
+	@$(SETUP) .venv
+	@.venv/bin/python scripts/demo.py
+
+test: .python  ## install with the development tools, then lint, types, import rules and all tests
+	@$(SETUP) .venv-dev --dev
+	@$(MAKE) --no-print-directory lint types imports unit
+
+lint:
+	.venv-dev/bin/ruff check .
+	.venv-dev/bin/ruff format --check .
+
+types:
+	.venv-dev/bin/mypy
+
+imports:
+	.venv-dev/bin/lint-imports
+
+unit:
+	.venv-dev/bin/tunery models pull
+	.venv-dev/bin/pytest
+
+format:  ## bring the code into its form
+	.venv-dev/bin/ruff check --fix-only .
+	.venv-dev/bin/ruff format .
+
+clean:  ## remove both virtual environments
+	rm -rf .venv .venv-dev
+
+.PHONY: .python
+.python:
+	@command -v $(PYTHON) >/dev/null || { echo "make: no $(PYTHON) found; install Python 3.11 or newer."; exit 1; }

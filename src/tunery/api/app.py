@@ -1,0 +1,26 @@
+"""The application: routes, errors, headers."""
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+import tunery
+from tunery.api import errors
+from tunery.api.context import Context
+from tunery.api.headers import ResponseHeaders
+from tunery.api.routes import chat, files, fine_tuning, health, models
+
+
+def create_app(context: Context) -> ASGIApp:
+    """Return the API over the given parts."""
+    app = FastAPI(
+        title="tunery",
+        version=tunery.__version__,
+        description="Your own fine-tuning service behind OpenAI's API.",
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.context = context
+    for module in (files, fine_tuning, models, chat, health):
+        app.include_router(module.router)
+    errors.install(app)
+    return ResponseHeaders(app)

@@ -1,0 +1,164 @@
+"""/v1/fine_tuning/jobs."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from starlette.concurrency import run_in_threadpool
+
+from tunery.api.body import documented, read_json
+from tunery.api.context import context_of
+from tunery.api.gate import CallerDependency
+from tunery.domain.errors import InvalidRequest
+from tunery.protocol.base import ListPage
+from tunery.protocol.fine_tuning import (
+    CreateFineTuningJobRequest,
+    FineTuningJob,
+    FineTuningJobCheckpoint,
+    FineTuningJobEvent,
+    SupervisedHyperparameters,
+)
+from tunery.services import jobs
+from tunery.wire.fine_tuning import (
+    from_wire_hyperparameters,
+    to_wire_checkpoint,
+    to_wire_event,
+    to_wire_job,
+)
+from tunery.wire.pages import to_wire_page
+
+router = APIRouter(prefix="/v1/fine_tuning/jobs")
+
+
+@router.post("", openapi_extra=documented(CreateFineTuningJobRequest))
+async def create(request: Request, caller: CallerDependency) -> FineTuningJob:
+    """Create a job."""
+    context = context_of(request)
+    body = await read_json(request, CreateFineTuningJobRequest)
+    wanted = _hyperparameters(body)
+    job = await run_in_threadpool(
+        jobs.create_job,
+        context.database,
+        context.directory,
+        caller.tenant,
+        jobs.JobRequest(
+            model=body.model,
+            training_file=body.training_file,
+            validation_file=body.validation_file,
+            suffix=body.suffix,
+            seed=body.seed,
+            hyperparameters=from_wire_hyperparameters(wanted),
+            legacy_hyperparameters=body.hyperparameters is not None,
+            metadata=body.metadata,
+        ),
+    )
+    return to_wire_job(job, caller.tenant)
+
+
+@router.get("")
+async def list_all(
+    request: Request,
+    caller: CallerDependency,
+    after: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+) -> ListPage[FineTuningJob]:
+    """List jobs, newest first."""
+    for name in request.query_params:
+        if name.startswith("metadata"):
+            raise InvalidRequest(
+                "Unsupported parameter: jobs cannot be filtered by 'metadata' yet.",
+                param="metadata",
+                code="unsupported_parameter",
+            )
+    page = await run_in_threadpool(
+        jobs.list_jobs, context_of(request).database, caller.tenant, after=after, limit=limit
+    )
+    return to_wire_page([to_wire_job(job, caller.tenant) for job in page.items], page.has_more)
+
+
+@router.get("/{job_id}")
+async def retrieve(request: Request, caller: CallerDependency, job_id: str) -> FineTuningJob:
+    """Return a job."""
+    job = await run_in_threadpool(jobs.get_job, context_of(request).database, caller.tenant, job_id)
+    return to_wire_job(job, caller.tenant)
+
+
+@router.post("/{job_id}/cancel")
+async def cancel(request: Request, caller: CallerDependency, job_id: str) -> FineTuningJob:
+    """Stop a job."""
+    job = await run_in_threadpool(
+        jobs.cancel_job, context_of(request).database, caller.tenant, job_id
+    )
+    return to_wire_job(job, caller.tenant)
+
+
+@router.get("/{job_id}/events")
+async def events(
+    request: Request,
+    caller: CallerDependency,
+    job_id: str,
+    after: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 20,
+) -> ListPage[FineTuningJobEvent]:
+    """List a job's events, newest first."""
+    page = await run_in_threadpool(
+        jobs.list_events,
+        context_of(request).database,
+        caller.tenant,
+        job_id,
+        after=after,
+        limit=limit,
+    )
+    return to_wire_page([to_wire_event(entry) for entry in page.items], page.has_more)
+
+
+@router.get("/{job_id}/checkpoints")
+async def checkpoints(
+    request: Request,
+    caller: CallerDependency,
+    job_id: str,
+    after: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 10,
+) -> ListPage[FineTuningJobCheckpoint]:
+    """List a job's checkpoints, newest first."""
+    page = await run_in_threadpool(
+        jobs.list_checkpoints,
+        context_of(request).database,
+        caller.tenant,
+        job_id,
+        after=after,
+        limit=limit,
+    )
+    return to_wire_page([to_wire_checkpoint(one) for one in page.items], page.has_more)
+
+
+def _hyperparameters(body: CreateFineTuningJobRequest) -> SupervisedHyperparameters | None:
+    """Return what is to be trained with; raise InvalidRequest for what cannot be honoured."""
+    if body.integrations:
+        raise InvalidRequest(
+            "Unsupported parameter: 'integrations' is not supported by this server yet.",
+            param="integrations",
+            code="unsupported_parameter",
+        )
+    if body.method is None:
+        return body.hyperparameters
+    if body.method.type != "supervised":
+        raise InvalidRequest(
+            f"Unsupported value: method.type '{body.method.type}' is not supported by this server"
+            " yet; use 'supervised'.",
+            param="method.type",
+            code="unsupported_value",
+        )
+    for other in ("dpo", "reinforcement"):
+        if getattr(body.method, other) is not None:
+            raise InvalidRequest(
+                f"'method.{other}' does not belong to method.type 'supervised'.",
+                param=f"method.{other}",
+            )
+    inner = None if body.method.supervised is None else body.method.supervised.hyperparameters
+    if inner is not None and body.hyperparameters is not None and inner != body.hyperparameters:
+        raise InvalidRequest(
+            "Got two different 'hyperparameters': at the top level, where they are deprecated, and"
+            " in 'method.supervised'. Keep the latter.",
+            param="hyperparameters",
+        )
+    return inner if inner is not None else body.hyperparameters

@@ -1,0 +1,51 @@
+"""/v1/models. Names of tuned models hold colons, and some clients send slashes: both are taken."""
+
+from fastapi import APIRouter, Request
+from starlette.concurrency import run_in_threadpool
+
+from tunery.api.context import context_of
+from tunery.api.gate import CallerDependency
+from tunery.protocol.base import ListPage
+from tunery.protocol.models import Model, ModelDeleted
+from tunery.services import models
+from tunery.wire.models import to_wire_model
+from tunery.wire.pages import to_wire_page
+
+router = APIRouter(prefix="/v1/models")
+
+
+@router.get("")
+async def list_all(request: Request, caller: CallerDependency) -> ListPage[Model]:
+    """List the base under its names, and the project's tuned models."""
+    context = context_of(request)
+    found = await run_in_threadpool(
+        models.list_models, context.database, context.directory, caller.tenant
+    )
+    return to_wire_page(
+        [to_wire_model(one.name, one.base, one.tuned, caller.tenant) for one in found], False
+    )
+
+
+@router.get("/{model:path}")
+async def retrieve(request: Request, caller: CallerDependency, model: str) -> Model:
+    """Return a model."""
+    context = context_of(request)
+    found = await run_in_threadpool(
+        models.get_model, context.database, context.directory, caller.tenant, model
+    )
+    return to_wire_model(found.name, found.base, found.tuned, caller.tenant)
+
+
+@router.delete("/{model:path}")
+async def delete(request: Request, caller: CallerDependency, model: str) -> ModelDeleted:
+    """Remove a tuned model."""
+    context = context_of(request)
+    await run_in_threadpool(
+        models.delete_model,
+        context.database,
+        context.blobs,
+        context.directory,
+        caller.tenant,
+        model,
+    )
+    return ModelDeleted(id=model)

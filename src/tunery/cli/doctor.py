@@ -1,0 +1,173 @@
+"""tunery doctor: what is wrong with this set-up, and how to mend it."""
+
+import importlib.metadata
+import importlib.util
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import typer
+from rich.table import Table
+
+from tunery.cli.console import DataOption, load_settings, out
+from tunery.settings import Settings
+
+_LOW_DISK_BYTES = 2 * 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at; `cure` is empty where it is well."""
+
+    subject: str
+    found: str
+    cure: str = ""
+
+
+def doctor(data: DataOption = None) -> None:
+    """Look at everything and say what to do; ends with code 1 where something is wrong."""
+    settings = load_settings(data=data)
+    table = Table("", "what", "found", "what to do", box=None)
+    problems = 0
+    for check in (_versions, _data, _disk, _port, _database, _model, _engine):
+        for finding in _looked(check, settings):
+            problems += bool(finding.cure)
+            mark = "[red]x[/red]" if finding.cure else "[green]ok[/green]"
+            table.add_row(mark, finding.subject, finding.found, finding.cure)
+    out.print(table)
+    if problems:
+        out.print(f"{problems} thing(s) to mend.")
+        raise typer.Exit(1)
+    out.print("All is well.")
+
+
+def _looked(check: Callable[[Settings], Iterator[Finding]], settings: Settings) -> list[Finding]:
+    try:
+        return list(check(settings))
+    except Exception as error:
+        name = check.__name__.strip("_")
+        return [Finding(name, f"{type(error).__name__}: {error}", "mend this first")]
+
+
+def _versions(settings: Settings) -> Iterator[Finding]:
+    python = ".".join(map(str, sys.version_info[:3]))
+    yield Finding("python", python, "" if sys.version_info >= (3, 11) else "needs 3.11 or newer")
+    for package in ("tunery", "fastapi", "sqlalchemy", "tokenizers"):
+        yield Finding(package, importlib.metadata.version(package))
+    for package in ("torch", "transformers", "peft", "safetensors"):
+        if importlib.util.find_spec(package) is None:
+            yield Finding(package, "not installed", "pip install 'tunery[torch]'")
+        else:
+            yield Finding(package, importlib.metadata.version(package))
+    if not settings.is_sqlite() and importlib.util.find_spec("psycopg") is None:
+        yield Finding("psycopg", "not installed", "pip install 'tunery[postgres]'")
+
+
+def _data(settings: Settings) -> Iterator[Finding]:
+    path = settings.data_path
+    if not path.exists():
+        yield Finding("data folder", f"{path} is not there yet", "run `tunery up`")
+        return
+    if not os.access(path, os.W_OK):
+        yield Finding("data folder", f"{path} cannot be written", f"chown it to uid {os.getuid()}")
+        return
+    mode = path.stat().st_mode & 0o077
+    cure = f"chmod 700 {path}: others can look into it" if mode else ""
+    yield Finding("data folder", str(path), cure)
+
+
+def _disk(settings: Settings) -> Iterator[Finding]:
+    for subject, path in (("data disk", settings.data_path), ("models disk", settings.models_path)):
+        while not path.exists():
+            path = path.parent
+        free = shutil.disk_usage(path).free
+        cure = f"free some space on {path}" if free < _LOW_DISK_BYTES else ""
+        yield Finding(subject, f"{free / 1024**3:.1f} GiB free", cure)
+
+
+def _port(settings: Settings) -> Iterator[Finding]:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        taken = probe.connect_ex((settings.host, settings.port)) == 0
+    where = f"{settings.host}:{settings.port}"
+    if not taken:
+        yield Finding("port", f"{where} is free")
+        return
+    ours = _ready(settings)
+    if ours is None:
+        yield Finding("port", f"{where} is used by something else", "choose another --port")
+    else:
+        yield Finding("port", f"{where}: tunery answers, {ours}")
+
+
+def _ready(settings: Settings) -> str | None:
+    import httpx2
+
+    try:
+        url = settings.base_url.removesuffix("/v1") + "/readyz"
+        value = httpx2.get(url, timeout=3, trust_env=False).json()
+        return str(value["status"])
+    except (httpx2.HTTPError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _database(settings: Settings) -> Iterator[Finding]:
+    from tunery.storage.migrate import is_current
+    from tunery.wiring.storage import open_database
+
+    if settings.is_sqlite() and not settings.data_path.exists():
+        return
+    database = open_database(settings)
+    shown = database.url.render_as_string(hide_password=True)
+    current = is_current(database)
+    database.close()
+    yield Finding("database", shown, "" if current else "run `tunery migrate`")
+
+
+def _model(settings: Settings) -> Iterator[Finding]:
+    from pathlib import Path
+
+    from tunery.storage.catalogue import digest
+    from tunery.wiring.storage import open_directory
+
+    base = open_directory(settings).catalogue.get(settings.base)
+    if base is None:
+        yield Finding(
+            "base model", f"{settings.base} is not in the catalogue", "run `tunery models pull`"
+        )
+    elif not Path(base.path).is_dir() or digest(Path(base.path)) != base.digest:
+        yield Finding(
+            "base model",
+            f"{base.path} is not what it was when it was added",
+            "run `tunery models pull --again`, or add it again",
+        )
+    else:
+        yield Finding("base model", f"{base.name} {base.digest[:12]}")
+
+
+def _engine(settings: Settings) -> Iterator[Finding]:
+    import asyncio
+
+    from tunery.domain.errors import TuneryError
+    from tunery.inference.embedded import EmbeddedEngine
+    from tunery.wiring.storage import engine_file, open_blobs
+
+    if not engine_file(settings).exists():
+        yield Finding("engine", "not started yet")
+        return
+
+    async def ask() -> str:
+        client = EmbeddedEngine(engine_file(settings), open_blobs(settings))
+        try:
+            health = await client.health()
+        finally:
+            await client.close()
+        return f"answers; {health.adapters_resident} adapters, {health.rows_active} requests"
+
+    try:
+        yield Finding("engine", asyncio.run(ask()))
+    except TuneryError:
+        yield Finding("engine", "does not run; `tunery up` starts it")

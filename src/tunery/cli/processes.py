@@ -1,0 +1,99 @@
+"""The long-running processes, each alone: API, worker, engine."""
+
+import signal
+import socket
+from typing import Annotated
+
+import typer
+
+from tunery import telemetry
+from tunery.cli.console import DataOption, fail, load_settings, told
+from tunery.cli.libraries import quiet_libraries
+from tunery.cli.supervised import watch_if_supervised
+
+DRAIN_S = 30
+
+HostOption = Annotated[str | None, typer.Option(help="Address to listen on.")]
+PortOption = Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")]
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket; fail with one line where the address cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+        sock.listen(1024)
+    except OSError as error:
+        sock.close()
+        fail(
+            f"Cannot listen on {host}:{port}: {error.strerror}. Stop what uses it, or choose"
+            " another --port."
+        )
+    return sock
+
+
+def serve(host: HostOption = None, port: PortOption = None, data: DataOption = None) -> None:
+    """Run the API."""
+    import uvicorn
+
+    from tunery.wiring.api import build_api
+
+    watch_if_supervised()
+    settings = load_settings(host=host, port=port, data=data)
+    telemetry.configure(settings.log_level, "api")
+    with told():
+        app = build_api(settings)
+    sock = listen(settings.host, settings.port)
+    telemetry.logger().info("listening", address=sock.getsockname()[:2])
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=DRAIN_S,
+    )
+    uvicorn.Server(config).run(sockets=[sock])
+
+
+def work(data: DataOption = None) -> None:
+    """Run a worker."""
+    from tunery.wiring.worker import build_worker
+
+    watch_if_supervised()
+    settings = load_settings(data=data)
+    telemetry.configure(settings.log_level, "worker")
+    with told():
+        worker = build_worker(settings)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: worker.stop())
+    telemetry.logger().info("waiting for tasks")
+    worker.run()
+
+
+def engine(data: DataOption = None) -> None:
+    """Run the engine."""
+    import uvicorn
+
+    quiet_libraries()
+    from tunery.wiring.engine import announce, build_engine
+
+    watch_if_supervised()
+    settings = load_settings(data=data)
+    telemetry.configure(settings.log_level, "engine")
+    with told():
+        app, scheduler, secret = build_engine(settings)
+    sock = listen(settings.engine.host, settings.engine.port)
+    host, port = sock.getsockname()[:2]
+    announce(settings, f"http://{host}:{port}", secret)
+    telemetry.logger().info("ready", address=(host, port), base=settings.base)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=DRAIN_S,
+    )
+    uvicorn.Server(config).run(sockets=[sock])
+    scheduler.stop()

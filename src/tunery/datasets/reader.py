@@ -1,0 +1,107 @@
+"""Lines of a JSONL file from a stream of bytes, in memory that does not grow with the file."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+MAX_LINE_BYTES = 16 * 1024 * 1024
+_BOM = b"\xef\xbb\xbf"
+_HINT_CHARACTERS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line's number, from 1, and its bytes; None where it was too long to keep."""
+
+    number: int
+    data: bytes | None
+
+
+class BadLine(Exception):
+    """A line that is no JSON object; the text says what it is."""
+
+
+class LineSplitter:
+    """Cuts chunks of bytes into lines. Blank lines are counted and passed over.
+
+    A line over `MAX_LINE_BYTES` is given without its bytes, so that memory stays bounded.
+    """
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+        self._number = 0
+        self._skipping = False
+
+    def feed(self, chunk: bytes) -> Iterator[Line]:
+        """Yield the lines that end in `chunk`."""
+        start = 0
+        while (end := chunk.find(b"\n", start)) >= 0:
+            self._keep(chunk[start:end])
+            line = self._take()
+            if line is not None:
+                yield line
+            start = end + 1
+        self._keep(chunk[start:])
+
+    def close(self) -> Iterator[Line]:
+        """Yield the last line, where the file does not end with a newline."""
+        if self._rest or self._skipping:
+            line = self._take()
+            if line is not None:
+                yield line
+
+    def _keep(self, part: bytes) -> None:
+        if self._skipping:
+            return
+        if len(self._rest) + len(part) > MAX_LINE_BYTES:
+            self._skipping = True
+            self._rest.clear()
+        else:
+            self._rest += part
+
+    def _take(self) -> Line | None:
+        self._number += 1
+        data, skipped = bytes(self._rest), self._skipping
+        self._rest.clear()
+        self._skipping = False
+        if skipped:
+            return Line(self._number, None)
+        if self._number == 1:
+            data = data.removeprefix(_BOM)
+        return Line(self._number, data) if data.strip() else None
+
+
+def lines(chunks: Iterable[bytes]) -> Iterator[Line]:
+    """Yield the lines of a whole stream."""
+    splitter = LineSplitter()
+    for chunk in chunks:
+        yield from splitter.feed(chunk)
+    yield from splitter.close()
+
+
+def parse(line: Line) -> dict[str, Any]:
+    """Return the line's JSON object; raise BadLine where it is none."""
+    if line.data is None:
+        raise BadLine(
+            f"the line is longer than {MAX_LINE_BYTES // 2**20} MiB; split the example up"
+        )
+    try:
+        value = orjson.loads(line.data)
+    except orjson.JSONDecodeError as error:
+        raise BadLine(f"not JSON: {error.msg} (character {error.pos + 1})") from None
+    if not isinstance(value, dict):
+        raise BadLine(f"needed a JSON dictionary, got {_kind(value)}")
+    return value
+
+
+def hint(line: Line) -> str:
+    """Return the line's first characters, for a message."""
+    text = (line.data or b"").decode("utf-8", "replace").strip()
+    return text[:_HINT_CHARACTERS] + ("..." if len(text) > _HINT_CHARACTERS else "")
+
+
+def _kind(value: object) -> str:
+    names = {str: "a string", list: "a list", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")

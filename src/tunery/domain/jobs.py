@@ -1,0 +1,177 @@
+"""A fine-tuning job: its record, its states, and the only way from one state to the next."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal
+
+from tunery.domain.errors import Conflict
+
+MIN_EXAMPLES = 10
+
+
+class JobStatus(StrEnum):
+    """Where a job stands, in OpenAI's words."""
+
+    VALIDATING_FILES = "validating_files"  # accepted; its files are being checked
+    QUEUED = "queued"  # fit to train; waits for a worker
+    RUNNING = "running"  # a worker trains, or publishes
+    SUCCEEDED = "succeeded"  # the tuned model answers
+    FAILED = "failed"  # stopped by an error that the job names
+    CANCELLED = "cancelled"  # stopped by its owner
+
+
+class JobEvent(StrEnum):
+    """What can happen to a job."""
+
+    FILES_ACCEPTED = "files_accepted"
+    STARTED = "started"
+    PUBLISHED = "published"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+TRANSITIONS: dict[tuple[JobStatus, JobEvent], JobStatus] = {
+    (JobStatus.VALIDATING_FILES, JobEvent.FILES_ACCEPTED): JobStatus.QUEUED,
+    (JobStatus.VALIDATING_FILES, JobEvent.FAILED): JobStatus.FAILED,
+    (JobStatus.VALIDATING_FILES, JobEvent.CANCELLED): JobStatus.CANCELLED,
+    (JobStatus.QUEUED, JobEvent.STARTED): JobStatus.RUNNING,
+    (JobStatus.QUEUED, JobEvent.FAILED): JobStatus.FAILED,
+    (JobStatus.QUEUED, JobEvent.CANCELLED): JobStatus.CANCELLED,
+    (JobStatus.RUNNING, JobEvent.PUBLISHED): JobStatus.SUCCEEDED,
+    (JobStatus.RUNNING, JobEvent.FAILED): JobStatus.FAILED,
+    (JobStatus.RUNNING, JobEvent.CANCELLED): JobStatus.CANCELLED,
+}
+TERMINAL = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED})
+
+
+def next_status(status: JobStatus, event: JobEvent) -> JobStatus:
+    """Return the state that `event` leads to; raise Conflict where the table has no such step."""
+    try:
+        return TRANSITIONS[status, event]
+    except KeyError:
+        allowed = sorted(step for state, step in TRANSITIONS if state == status)
+        raise Conflict(
+            f"A job that is {status} cannot be {event};"
+            f" it allows {', '.join(allowed) if allowed else 'no further change'}."
+        ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class JobError:
+    """Why a job failed: OpenAI's code, one line, and the request field at fault."""
+
+    code: str
+    message: str
+    param: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestedHyperparameters:
+    """What the job was created with: a number, or "auto" where the service chooses."""
+
+    n_epochs: int | Literal["auto"] = "auto"
+    batch_size: int | Literal["auto"] = "auto"
+    learning_rate_multiplier: float | Literal["auto"] = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Hyperparameters:
+    """What the job trains with: every "auto" resolved."""
+
+    n_epochs: int
+    batch_size: int
+    learning_rate_multiplier: float
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A fine-tuning job's row."""
+
+    id: str
+    model: str  # the name that was asked for: an alias, a base, or a tuned model
+    base: str  # the base it stands for, pinned when the job was created
+    base_digest: str
+    parent_model: str | None  # the tuned model that training starts from
+    training_file: str
+    validation_file: str | None
+    suffix: str | None
+    seed: int
+    requested: RequestedHyperparameters
+    resolved: Hyperparameters | None
+    legacy_hyperparameters: bool  # given at the top level, not in `method`
+    metadata: dict[str, str] | None
+    status: JobStatus
+    error: JobError | None
+    trained_tokens: int | None
+    fine_tuned_model: str | None
+    result_files: tuple[str, ...]
+    created_at: int
+    started_at: int | None
+    finished_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """One line of a job's story; `data` holds the numbers of a metrics line."""
+
+    id: str
+    created_at: int
+    level: Literal["info", "warn", "error"]
+    kind: Literal["message", "metrics"]
+    message: str
+    data: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class StepMetrics:
+    """The numbers of one training step. Losses are mean nats a supervised token."""
+
+    step: int
+    total_steps: int
+    train_loss: float
+    train_mean_token_accuracy: float
+    valid_loss: float | None = None
+    valid_mean_token_accuracy: float | None = None
+    full_valid_loss: float | None = None
+    full_valid_mean_token_accuracy: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """Adapter files in the blob store: `<key>/adapter_model.safetensors` and its config.
+
+    `digest` is the SHA-256 of the safetensors file, in hex.
+    """
+
+    key: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A point that a run can resume from: weights and optimizer as they were after `step`."""
+
+    step: int
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class EpochCheckpoint:
+    """The adapter at the end of an epoch, before it has a name."""
+
+    step: int
+    epoch: int
+    adapter: Adapter
+    metrics: StepMetrics
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A published checkpoint: an epoch's adapter under a model's name."""
+
+    id: str
+    job_id: str
+    step: int
+    model_name: str
+    metrics: StepMetrics
+    created_at: int

@@ -1,0 +1,103 @@
+"""What trains: a run goes in, reports come out. And what runs it in a process of its own."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from tunery.domain.jobs import (
+    Adapter,
+    EpochCheckpoint,
+    Hyperparameters,
+    Snapshot,
+    StepMetrics,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRun:
+    """One attempt at one job. It writes blobs below `output_prefix` and nowhere else."""
+
+    job_id: str
+    base: str
+    base_digest: str
+    training_key: str
+    validation_key: str | None
+    hyperparameters: Hyperparameters
+    seed: int
+    output_prefix: str
+    start_from: Adapter | None = None  # tuning a tuned model
+    resume_from: Snapshot | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """The model and the data are in memory; `total_steps` optimizer steps are ahead."""
+
+    total_steps: int
+    first_step: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunFinished:
+    """The last epoch is done; `trained_tokens` counts every epoch's tokens of the file."""
+
+    trained_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunFailed:
+    """The run cannot go on: a code and one line for the job's owner."""
+
+    code: str
+    message: str
+
+
+TrainingReport = RunStarted | StepMetrics | EpochCheckpoint | Snapshot | RunFinished | RunFailed
+
+
+class Trainer(Protocol):
+    """Trains in this process."""
+
+    def train(self, run: TrainingRun, report: Callable[[TrainingReport], None]) -> None:
+        """Carry out `run`; every step, checkpoint and the end (or failure) go to `report`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProofRequest:
+    """What the reference has to score: adapters (None: the base alone) on token sequences."""
+
+    base: str
+    base_digest: str
+    adapters: tuple[Adapter, ...]
+    token_ids: tuple[tuple[int, ...], ...]
+
+
+class Reference(Protocol):
+    """Scores with code that shares nothing with the engine: transformers and PEFT in fp32."""
+
+    def score(self, request: ProofRequest) -> list[list[list[float]]]:
+        """Return log-probabilities [adapter][sequence][token] as Engine.score defines them."""
+
+
+class RunHandle(Protocol):
+    """A run in another process."""
+
+    def reports(self, wait_s: float) -> Iterator[TrainingReport]:
+        """Yield what was reported until the run ends, or until `wait_s` pass without a report."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the process has ended and every report was yielded."""
+
+    def stop(self) -> None:
+        """End the process now; a run that has ended is left as it is."""
+
+
+class Executor(Protocol):
+    """Runs training and the reference outside the worker's own process."""
+
+    def start(self, run: TrainingRun) -> RunHandle:
+        """Start `run`."""
+
+    def reference(self, request: ProofRequest) -> Sequence[Sequence[Sequence[float]]]:
+        """Return what Reference.score gives; raise Unavailable where its process fails."""

@@ -1,0 +1,33 @@
+"""Units of background work, leased by one worker at a time."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tunery.domain.tenants import Tenant
+
+
+class TaskKind(StrEnum):
+    """What a task does; `subject` names the file or job it does it to."""
+
+    CHECK_FILE = "check_file"
+    PREPARE_JOB = "prepare_job"
+    TRAIN_JOB = "train_job"
+    PUBLISH_JOB = "publish_job"
+
+
+MAX_CLAIMS = 8  # a task that broke this many workers fails its job instead of breaking another
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A claimed task. `fence` grows with each claim: a write under an older one is refused."""
+
+    id: int
+    kind: TaskKind
+    subject: str
+    tenant: Tenant
+    fence: int
+
+
+class LeaseLost(Exception):
+    """Another worker holds the task now: whatever this one did since is not to be kept."""

@@ -1,0 +1,33 @@
+"""Who owns an object: an organization's project. And the keys that speak for it."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """One project of one organization. No repository of tenants' objects is made without it."""
+
+    organization_id: str
+    organization_slug: str
+    project_id: str
+
+
+class KeyKind(StrEnum):
+    """What a key opens."""
+
+    PROJECT = "project"  # files, jobs, models and inference of one project
+    ADMIN = "admin"  # the organization's administration, no tenant data
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """An API key as it is kept: its secret is not among its fields."""
+
+    id: str
+    kind: KeyKind
+    name: str
+    hint: str  # the last characters, to tell keys apart in a list
+    tenant: Tenant
+    created_at: int
+    revoked_at: int | None

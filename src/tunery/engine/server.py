@@ -1,0 +1,259 @@
+"""The engine's own small server: loopback HTTP with a secret, JSON lines out.
+
+It trusts nothing it is sent: every number is checked before the scheduler sees it.
+"""
+
+import asyncio
+import hashlib
+import hmac
+import threading
+from collections.abc import AsyncIterator, Callable
+from typing import Annotated, Any
+
+import orjson
+from fastapi import Depends, FastAPI, Header, HTTPException, Request
+from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from tunery.datasets.tokenizer import TextTokenizer
+from tunery.domain.errors import Overloaded, TuneryError
+from tunery.domain.ports.engine import Delta
+from tunery.engine.sampling import Sampling
+from tunery.engine.scheduler import NotResident, Row, Scheduler, idle_callback
+from tunery.engine.text import TextStream
+from tunery.model import adapter_file
+
+MAX_ADAPTER_BYTES = 512 * 1024 * 1024
+TokenId = Annotated[int, Field(ge=0)]
+
+
+class GenerateBody(BaseModel):
+    """A generation, as the engine's client sends it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    prompt_ids: list[TokenId] = Field(min_length=1)
+    base_digest: str
+    adapter: str | None
+    max_tokens: int = Field(ge=1)
+    temperature: float = Field(ge=0, le=2)
+    top_p: float = Field(ge=0, le=1)
+    stop: list[str] = Field(max_length=16)
+    seed: int | None = Field(ge=-(2**63), lt=2**63)
+
+
+class ScoreBody(BaseModel):
+    """Texts to score, as the engine's client sends them."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    token_ids: list[Annotated[list[TokenId], Field(min_length=2)]] = Field(min_length=1)
+    base_digest: str
+    adapter: str | None
+
+
+class EngineServer:
+    """Stands between HTTP's event loop and the scheduler's thread."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        tokenizer: TextTokenizer,
+        *,
+        base_digest: str,
+        vocabulary: int,
+        context_tokens: int,
+        secret: str,
+    ) -> None:
+        self._scheduler = scheduler
+        self._tokenizer = tokenizer
+        self._base_digest = base_digest
+        self._vocabulary = vocabulary
+        self._context_tokens = context_tokens
+        self._secret = secret
+
+    def app(self) -> FastAPI:
+        """Return the application."""
+        app = FastAPI(openapi_url=None, dependencies=[Depends(self._authorize)])
+        app.post("/generate")(self.generate)
+        app.post("/score")(self.score)
+        app.put("/adapters")(self.load)
+        app.delete("/adapters")(self.unload)
+        app.get("/health")(self.health)
+        app.add_exception_handler(TuneryError, _refuse)
+        return app
+
+    def _authorize(self, authorization: Annotated[str, Header()] = "") -> None:
+        if not hmac.compare_digest(authorization.encode(), f"Bearer {self._secret}".encode()):
+            raise HTTPException(401, "This engine answers to its own service only.")
+
+    async def generate(self, body: GenerateBody, request: Request) -> StreamingResponse:
+        """Stream an answer as JSON lines; a client that goes away cancels it."""
+        self._check(body.base_digest, body.prompt_ids, body.max_tokens)
+        loop = asyncio.get_running_loop()
+        results: asyncio.Queue[Delta | TuneryError | None] = asyncio.Queue()
+
+        def deliver(result: Delta | TuneryError | None) -> None:
+            loop.call_soon_threadsafe(results.put_nowait, result)
+
+        row = Row(
+            prompt_ids=body.prompt_ids,
+            adapter=body.adapter,
+            max_tokens=body.max_tokens,
+            sampling=Sampling(body.temperature, body.top_p, body.seed),
+            text=TextStream(self._tokenizer, tuple(body.stop)),
+            on_delta=deliver,
+            on_end=deliver,
+        )
+        await self._on_scheduler(lambda: self._scheduler.submit(row))
+        return StreamingResponse(self._lines(row, results), media_type="application/x-ndjson")
+
+    async def _lines(
+        self, row: Row, results: "asyncio.Queue[Delta | TuneryError | None]"
+    ) -> AsyncIterator[bytes]:
+        try:
+            while (result := await results.get()) is not None:
+                if isinstance(result, TuneryError):
+                    yield orjson.dumps({"error": result.message}) + b"\n"
+                    return
+                yield orjson.dumps(result) + b"\n"
+        finally:
+            row.cancelled = True
+            self._scheduler.call(idle_callback)  # wakes the scheduler up to see it
+
+    async def score(self, body: ScoreBody) -> list[list[float]]:
+        """Return log-probabilities, computed by the path that answers requests."""
+        for ids in body.token_ids:
+            self._check(body.base_digest, ids, 0)
+        return list(
+            await asyncio.gather(*(self._score_one(ids, body.adapter) for ids in body.token_ids))
+        )
+
+    async def _score_one(self, ids: list[int], adapter: str | None) -> list[float]:
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+
+        def ended(error: TuneryError | None) -> None:
+            def settle() -> None:
+                if not done.done():
+                    done.set_exception(error) if error else done.set_result(None)
+
+            loop.call_soon_threadsafe(settle)
+
+        scores: list[float] = []
+        row = Row(
+            prompt_ids=ids,
+            adapter=adapter,
+            max_tokens=0,
+            sampling=Sampling(0, 1, None),
+            text=None,
+            on_delta=idle_callback,
+            on_end=ended,
+            scores=scores,
+        )
+        await self._on_scheduler(lambda: self._scheduler.submit(row))
+        try:
+            await done
+        finally:
+            row.cancelled = True
+        return scores
+
+    async def load(
+        self, request: Request, name: str, x_adapter_config: Annotated[str, Header()]
+    ) -> dict[str, bool]:
+        """Take an adapter's files: the name ends with the digest that the body must have."""
+        weights = bytearray()
+        async for chunk in request.stream():
+            weights += chunk
+            if len(weights) > MAX_ADAPTER_BYTES:
+                raise HTTPException(413, f"An adapter is at most {MAX_ADAPTER_BYTES} bytes.")
+        data = bytes(weights)
+        if not hmac.compare_digest(hashlib.sha256(data).hexdigest(), name.rpartition("@")[2]):
+            raise HTTPException(400, "The adapter's bytes do not have the digest of its name.")
+        stack = self._scheduler.adapters
+        config = x_adapter_config.encode()
+
+        def read_and_place() -> None:
+            try:
+                stack.load(name, adapter_file.read(data, config, stack.shapes, stack.max_rank))
+            except adapter_file.BadAdapter as error:
+                raise TuneryError(str(error), code="bad_adapter") from None
+
+        await self._on_scheduler(read_and_place)
+        return {"resident": True}
+
+    async def unload(self, name: str) -> dict[str, bool]:
+        """Let go of an adapter; one in use stays, and is the first to make room later."""
+        return {"unloaded": await self._on_scheduler(lambda: self._scheduler.adapters.unload(name))}
+
+    async def health(self) -> dict[str, Any]:
+        """Return what the engine holds and does."""
+        return {
+            "base_digest": self._base_digest,
+            "adapters_resident": len(self._scheduler.adapters),
+            "rows_active": self._scheduler.active,
+            "rows_waiting": self._scheduler.waiting,
+        }
+
+    def _check(self, base_digest: str, ids: list[int], answer_tokens: int) -> None:
+        if base_digest != self._base_digest:
+            raise TuneryError(
+                f"This engine serves base {self._base_digest[:12]}, not {base_digest[:12]}.",
+                code="wrong_base",
+            )
+        if len(ids) + answer_tokens > self._context_tokens or max(ids) >= self._vocabulary:
+            raise HTTPException(
+                400,
+                f"Got {len(ids)} + {answer_tokens} tokens, highest id {max(ids)}; this engine takes"
+                f" {self._context_tokens} tokens with ids below {self._vocabulary}.",
+            )
+
+    async def _on_scheduler(self, action: Callable[[], Any]) -> Any:
+        """Run `action` between two steps and return its result."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[Any] = loop.create_future()
+
+        def settle(result: Any, error: BaseException | None) -> None:
+            if not done.done():
+                done.set_exception(error) if error else done.set_result(result)
+
+        def command() -> None:
+            try:
+                result, error = action(), None
+            except Exception as caught:
+                result, error = None, caught
+            loop.call_soon_threadsafe(settle, result, error)
+
+        self._scheduler.call(command)
+        return await done
+
+
+async def _refuse(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, TuneryError)  # noqa: S101 - registered for this type
+    status = (
+        404 if isinstance(error, NotResident) else 503 if isinstance(error, Overloaded) else 409
+    )
+    return JSONResponse({"detail": error.message, "code": error.code}, status_code=status)
+
+
+def start_thread(build: Callable[[], Scheduler]) -> Scheduler:
+    """Build a scheduler and run it, on one new thread; return it once it is ready."""
+    ready = threading.Event()
+    box: list[Scheduler | BaseException] = []
+
+    def work() -> None:
+        try:
+            scheduler = build()
+        except BaseException as error:
+            box.append(error)
+            ready.set()
+            return
+        box.append(scheduler)
+        ready.set()
+        scheduler.run()
+
+    threading.Thread(target=work, name="scheduler", daemon=True).start()
+    ready.wait()
+    if isinstance(box[0], BaseException):
+        raise box[0]
+    return box[0]

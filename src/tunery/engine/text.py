@@ -1,0 +1,56 @@
+"""Text from tokens, piece by piece: no cut character, no part of a stop string."""
+
+from tunery.datasets.tokenizer import TextTokenizer
+
+_CUT = "\N{REPLACEMENT CHARACTER}"
+
+
+class TextStream:
+    """Turns one answer's tokens into text that can be sent at once."""
+
+    def __init__(self, tokenizer: TextTokenizer, stop: tuple[str, ...]) -> None:
+        self._tokenizer = tokenizer
+        self._stop = stop
+        self._ids: list[int] = []
+        self._start = 0  # decoding starts here: a token's text depends on the one before it
+        self._read = 0  # tokens whose text has been taken
+        self._held = ""  # text that may turn out to begin a stop string
+        self.stopped = False
+
+    def add(self, token: int) -> str:
+        """Return the text that `token` makes certain; `stopped` tells that a stop string ended it."""
+        self._ids.append(token)
+        known = self._tokenizer.decode(self._ids[self._start : self._read])
+        text = self._tokenizer.decode(self._ids[self._start :])
+        if text.endswith(_CUT) or len(text) <= len(known):
+            return ""
+        self._start, self._read = self._read, len(self._ids)
+        return self._release(text[len(known) :])
+
+    def close(self) -> str:
+        """Return what was held back, at the end of an answer that no stop string ended."""
+        known = self._tokenizer.decode(self._ids[self._start : self._read])
+        rest = self._tokenizer.decode(self._ids[self._start :])[len(known) :]
+        text = self._release(rest)
+        if not self.stopped:
+            text += self._held
+            self._held = ""
+        return text
+
+    def _release(self, new: str) -> str:
+        text = self._held + new
+        found = [place for place in (text.find(stop) for stop in self._stop) if place >= 0]
+        if found:
+            self.stopped = True
+            self._held = ""
+            return text[: min(found)]
+        keep = max((_overlap(text, stop) for stop in self._stop), default=0)
+        self._held = text[len(text) - keep :]
+        return text[: len(text) - keep]
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Return how many of the last characters of `text` begin `stop`."""
+    return next(
+        (n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0
+    )

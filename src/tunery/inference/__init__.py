@@ -1,0 +1,1 @@
+"""The engines' clients. No torch here: the API process stays light."""

@@ -1,0 +1,264 @@
+"""Attention over many sequences laid end to end, plugged into transformers' models.
+
+Every forward pass has one row of T tokens: shape [1, heads, T, head_dim]. A layout, passed through
+the model's keyword arguments, says which tokens belong together.
+
+Axes: B sequences, L longest of them, T tokens in all, K key/value heads, G queries a key/value
+head, D head size.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface
+
+NAME = "tunery"
+_ROUND_TOKENS = 32
+
+
+class Layout(Protocol):
+    """Says which tokens of the row see which."""
+
+    def attend(
+        self, layer: int, query_HTD: Tensor, key_KTD: Tensor, value_KTD: Tensor, scale: float
+    ) -> Tensor:
+        """Return attention's output, [T, H * D]."""
+
+
+def _attention(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    layout: Layout,
+    **unused: Any,
+) -> tuple[Tensor, None]:
+    """Follow transformers' attention interface: [1, H, T, D] in, [1, T, H, D] out."""
+    del attention_mask, unused
+    dtype = value.dtype  # rotation is computed in float32, like the residual stream
+    out = layout.attend(module.layer_idx, query[0].to(dtype), key[0].to(dtype), value[0], scaling)
+    return out.view(1, out.shape[0], query.shape[1], query.shape[3]), None
+
+
+def register() -> None:
+    """Make `attn_implementation="tunery"` known to transformers."""
+    AttentionInterface.register(NAME, _attention)
+
+
+class PackedLayout:
+    """Training: B whole sequences end to end, causal, none padded in the linears.
+
+    Tokens are gathered to [B, L] for attention only; a query sees the keys of its own sequence up
+    to itself. Gradients flow back through the inverse gather, without atomics. The row is filled
+    up with `padding` tokens that belong to no sequence: oneDNN compiles a kernel for each length
+    it meets, so lengths come from a small set.
+    """
+
+    def __init__(self, lengths: Sequence[int], dtype: torch.dtype) -> None:
+        self.sequences, self.longest = len(lengths), max(lengths)
+        tokens, places = sum(lengths), self.sequences * self.longest
+        self.padding = -tokens % _ROUND_TOKENS
+        starts = [sum(lengths[:i]) for i in range(len(lengths))]
+        columns = torch.arange(self.longest)
+        self._gather = torch.cat(
+            [
+                start + columns.clamp_max(length - 1)
+                for start, length in zip(starts, lengths, strict=True)
+            ]
+        )
+        own = torch.cat([i * self.longest + columns[:length] for i, length in enumerate(lengths)])
+        nothing = torch.zeros(self.padding, dtype=torch.long)
+        self._scatter = torch.cat([own, nothing])
+        # The inverses: an index behind the last row takes no gradient.
+        self._ungather = torch.cat([own, nothing + places])
+        self._unscatter = torch.full((places,), tokens + self.padding)
+        self._unscatter[own] = torch.arange(tokens)
+        self._mask = torch.full((self.longest, self.longest), -1e4).triu(1).to(dtype)
+        self.positions = torch.cat([*(columns[:length] for length in lengths), nothing])
+
+    def attend(
+        self, layer: int, query_HTD: Tensor, key_KTD: Tensor, value_KTD: Tensor, scale: float
+    ) -> Tensor:
+        """Return attention's output, [T, H * D]."""
+        del layer
+        B, L = self.sequences, self.longest
+        H, T, D = query_HTD.shape
+        K = key_KTD.shape[0]
+        G = H // K
+        packed = torch.cat([query_HTD, key_KTD, value_KTD]).transpose(0, 1).reshape(T, -1)
+        padded = _Gather.apply(packed, self._gather, self._ungather).view(B, L, H + 2 * K, D)
+        query = padded[:, :, :H].view(B, L, K, G, D).permute(0, 2, 3, 1, 4).reshape(B * K, G * L, D)
+        key = padded[:, :, H : H + K].transpose(1, 2).reshape(B * K, L, D)
+        value = padded[:, :, H + K :].transpose(1, 2).reshape(B * K, L, D)
+        out = _GroupedAttention.apply(query, key, value, self._mask.repeat(G, 1), scale)
+        out = out.view(B, K, G, L, D).permute(0, 3, 1, 2, 4).reshape(B * L, H * D)
+        return cast(Tensor, _Gather.apply(out, self._scatter, self._unscatter))
+
+
+class _Gather(torch.autograd.Function):
+    """Rows by index, where each source row is wanted at most once among those that carry gradient.
+
+    `inverse` gives, for each source row, the place in the output whose gradient it takes; an
+    index behind the last row takes none.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
+        ctx.save_for_backward(inverse)
+        return rows.index_select(0, index)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (inverse,) = ctx.saved_tensors
+        (gradient,) = gradients
+        gradient = torch.cat([gradient, gradient.new_zeros(1, gradient.shape[1])])
+        return gradient.index_select(0, inverse), None, None
+
+
+class _GroupedAttention(torch.autograd.Function):
+    """softmax(q k^T * scale + mask) v as batched products, G query heads folded into the rows.
+
+    Keeps the probabilities for the backward pass (Vaswani et al. 2017, eq. 1; grouped queries:
+    Ainslie et al. 2023). Shapes: q [N, G*L, D], k and v [N, L, D], mask [G*L, L].
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float
+    ) -> Tensor:
+        scores = torch.baddbmm(mask, query, key.transpose(1, 2), alpha=scale)
+        probabilities = torch.softmax(scores, -1)
+        ctx.save_for_backward(query, key, value, probabilities)
+        ctx.scale = scale
+        return torch.bmm(probabilities, value)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        query, key, value, probabilities = ctx.saved_tensors
+        (gradient,) = gradients
+        grad_value = torch.bmm(probabilities.transpose(1, 2), gradient)
+        grad_probabilities = torch.bmm(gradient, value.transpose(1, 2))
+        grad_scores = torch._softmax_backward_data(
+            grad_probabilities, probabilities, -1, probabilities.dtype
+        ).mul_(ctx.scale)
+        grad_query = torch.bmm(grad_scores, key)
+        grad_key = torch.bmm(grad_scores.transpose(1, 2), query)
+        return grad_query, grad_key, grad_value, None, None
+
+
+class SlotCache:
+    """Keys and values of the answers in progress: one slot each, [slots + 1, K, context, D].
+
+    The last slot is scratch: rows that only fill a batch up write there. Pages that were never
+    written cost no memory.
+    """
+
+    def __init__(
+        self, layers: int, slots: int, heads: int, context: int, size: int, dtype: torch.dtype
+    ) -> None:
+        shape = (slots + 1, heads, context, size)
+        self.keys = [torch.zeros(shape, dtype=dtype) for _ in range(layers)]
+        self.values = [torch.zeros(shape, dtype=dtype) for _ in range(layers)]
+        self.scratch = slots
+
+
+class CachedLayout:
+    """Serving: some rows decode one token of a slot each, the rest are pieces of prompts.
+
+    `decoding` slots come first, one token each, in ascending order of slot; then `pieces`
+    (slot, tokens), each continuing its slot. `positions` holds every token's place in its slot.
+    `padding` rows at the end fill the batch up and are computed for nothing.
+    """
+
+    def __init__(
+        self,
+        cache: SlotCache,
+        decoding: Sequence[int],
+        pieces: Sequence[tuple[int, int]],
+        positions: Sequence[int],
+        padding: int,
+    ) -> None:
+        self._cache = cache
+        self._pieces = list(pieces)
+        slots = [*decoding, *(slot for slot, n in pieces for _ in range(n))]
+        slots += [cache.scratch] * padding
+        self.positions = torch.tensor([*positions, *([0] * padding)])
+        self._slots = torch.tensor(slots)
+        self._dtype = cache.keys[0].dtype
+        self._runs = _runs(decoding, positions)
+        self._masks = [self._run_mask(*run) for run in self._runs]
+        self._piece_masks: list[Tensor] = []
+        first = len(decoding)
+        for _, n in pieces:
+            start = positions[first]
+            mask = torch.full((n, start + n), -1e4).triu(start + 1)
+            self._piece_masks.append(mask.to(self._dtype))
+            first += n
+        self._decoding = len(decoding)
+
+    def attend(
+        self, layer: int, query_HTD: Tensor, key_KTD: Tensor, value_KTD: Tensor, scale: float
+    ) -> Tensor:
+        """Write this step's keys and values, then return attention's output, [T, H * D]."""
+        keys, values = self._cache.keys[layer], self._cache.values[layer]
+        H, T, D = query_HTD.shape
+        K = key_KTD.shape[0]
+        G = H // K
+        keys[self._slots, :, self.positions] = key_KTD.transpose(0, 1)
+        values[self._slots, :, self.positions] = value_KTD.transpose(0, 1)
+        query = (query_HTD * scale).transpose(0, 1).reshape(T, K, G, D)
+        out = query.new_zeros(T, K, G, D)
+        for (first, last, slot, end), mask in zip(self._runs, self._masks, strict=True):
+            n = last - first
+            window = slice(slot, slot + n)
+            k = keys[window, :, :end].reshape(n * K, end, D)
+            v = values[window, :, :end].reshape(n * K, end, D)
+            scores = torch.bmm(query[first:last].reshape(n * K, G, D), k.transpose(1, 2))
+            scores = scores.view(n, K, G, end).add_(mask).view(n * K, G, end)
+            out[first:last] = torch.bmm(torch.softmax(scores, -1), v).view(n, K, G, D)
+        first = self._decoding
+        for (slot, n), mask in zip(self._pieces, self._piece_masks, strict=True):
+            end = mask.shape[1]
+            q = query[first : first + n].permute(1, 2, 0, 3).reshape(K, G * n, D)
+            scores = torch.bmm(q, keys[slot, :, :end].transpose(1, 2)).add_(mask.repeat(G, 1))
+            attended = torch.bmm(torch.softmax(scores, -1), values[slot, :, :end])
+            out[first : first + n] = attended.view(K, G, n, D).permute(2, 0, 1, 3)
+            first += n
+        return out.view(T, H * D)
+
+    def _run_mask(self, first: int, last: int, slot: int, end: int) -> Tensor:
+        del slot
+        seen = self.positions[first:last, None] >= torch.arange(end)[None]
+        mask = torch.zeros(last - first, end).masked_fill_(~seen, -1e4)
+        return mask.to(self._dtype)[:, None, None]
+
+
+def _runs(decoding: Sequence[int], positions: Sequence[int]) -> list[tuple[int, int, int, int]]:
+    """Return (first row, last row, first slot, keys) of rows that one product can serve.
+
+    Those are consecutive slots whose lengths round up to the same power of two, so that a short
+    answer does not pay for a long one beside it.
+    """
+
+    def length_class(row: int) -> int:
+        return max(7, math.ceil(math.log2(positions[row] + 1)))
+
+    runs = []
+    first = 0
+    while first < len(decoding):
+        last = first + 1
+        while (
+            last < len(decoding)
+            and decoding[last] == decoding[last - 1] + 1
+            and length_class(last) == length_class(first)
+        ):
+            last += 1
+        longest = max(positions[first:last]) + 1
+        runs.append((first, last, decoding[first], -(-longest // 32) * 32))
+        first = last
+    return runs

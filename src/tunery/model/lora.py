@@ -1,0 +1,163 @@
+"""LoRA linears: y = x W^T + s (x A^T) B^T, with W frozen (Hu et al. 2021, eq. 3; s = alpha / r).
+
+`TrainedLinear` learns one A and B. `ServedLinear` holds many, and each row of a batch uses its
+own or none. Shapes: W [N, K], A [r, K], B [N, r], x [T, K].
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class _LoraProduct(torch.autograd.Function):
+    """The product and its gradients for x, A and B; W gets none, so none is kept for it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, down: Tensor, up: Tensor) -> Tensor:
+        low = x @ down.t()
+        ctx.save_for_backward(x, weight, down, up, low)
+        return (x @ weight.t()).addmm_(low, up.t())
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, Tensor, Tensor]:
+        x, weight, down, up, low = ctx.saved_tensors
+        (gradient,) = gradients
+        grad_low = gradient @ up
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            grad_x = (gradient @ weight).addmm_(grad_low, down)
+        return grad_x, None, grad_low.t() @ x, gradient.t() @ low
+
+
+class TrainedLinear(nn.Module):
+    """A frozen linear layer and the adapter being learned: float32 masters, computed in W's type.
+
+    A starts uniform within 1/sqrt(K), B at zero, so that training starts from the base exactly.
+    """
+
+    def __init__(self, base: nn.Linear, rank: int, alpha: float, generator: torch.Generator):
+        super().__init__()
+        self.weight, self.bias = base.weight, base.bias
+        bound = 1 / math.sqrt(base.in_features)
+        down = torch.empty(rank, base.in_features).uniform_(-bound, bound, generator=generator)
+        self.down = nn.Parameter(down)
+        self.up = nn.Parameter(torch.zeros(base.out_features, rank))
+        self.scale = alpha / rank
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the product; x is [1, T, K]."""
+        dtype = self.weight.dtype
+        y: Tensor = _LoraProduct.apply(
+            x[0].to(dtype), self.weight, self.down.to(dtype), (self.up * self.scale).to(dtype)
+        )
+        return (y if self.bias is None else y + self.bias)[None]
+
+
+class AdapterRows:
+    """Which adapter each row of the current step uses: shared by every ServedLinear of a model.
+
+    `place` is the index in the stacks, -1 for the base. One place for all rows is the quick way;
+    a mix multiplies every used place and masks what is not the row's own.
+    """
+
+    def __init__(self, places: int, rank: int, dtype: torch.dtype) -> None:
+        self._places, self._rank, self._dtype = places, rank, dtype
+        self.only: int | None = None
+        self.mask: Tensor | None = None
+        self.used: Tensor | None = None
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Set each row's place for the next forward pass."""
+        used = sorted({place for place in rows if place >= 0})
+        self.only, self.mask, self.used = None, None, None
+        if not used:
+            return
+        if len(used) == 1 and len(set(rows)) == 1:
+            self.only = used[0]
+            return
+        column = {place: i for i, place in enumerate(used)}
+        index = torch.tensor([column.get(place, -1) for place in rows])
+        own = (index[:, None] == torch.arange(len(used))[None]).to(self._dtype)
+        self.mask = own.repeat_interleave(self._rank, dim=1)
+        self.used = torch.tensor(used)
+
+
+class ServedLinear(nn.Module):
+    """A frozen linear layer, packed for this processor, and a stack of adapters."""
+
+    def __init__(self, base: nn.Linear, rows: AdapterRows, places: int, rank: int) -> None:
+        super().__init__()
+        self._linear = packed(base)
+        self._rows = rows
+        dtype = base.weight.dtype
+        self.down = torch.zeros(places, rank, base.in_features, dtype=dtype)
+        self.up = torch.zeros(places, rank, base.out_features, dtype=dtype)  # transposed, scaled
+
+    def set(self, place: int, down: Tensor, up: Tensor, scale: float) -> None:
+        """Fill a place; ranks below the stack's are padded with zeros."""
+        rank = down.shape[0]
+        self.clear(place)
+        self.down[place, :rank] = down.to(self.down.dtype)
+        self.up[place, :rank] = (up.float() * scale).t().to(self.up.dtype)
+
+    def clear(self, place: int) -> None:
+        """Make a place an adapter that changes nothing."""
+        self.down[place].zero_()
+        self.up[place].zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the product; x is [1, T, K]."""
+        rows = self._rows
+        flat = x[0].to(self.down.dtype)
+        y = self._linear(flat)
+        if rows.only is not None:
+            y.addmm_(flat @ self.down[rows.only].t(), self.up[rows.only])
+        elif rows.mask is not None and rows.used is not None:
+            down = self.down[rows.used].flatten(0, 1)
+            low = (flat @ down.t()).mul_(rows.mask)
+            y.addmm_(low, self.up[rows.used].flatten(0, 1))
+        return y[None]
+
+
+class _Packed:
+    """A linear layer whose weight oneDNN has laid out for this processor once."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), None)
+        self._bias = bias
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the product."""
+        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "none", [], "")
+        return y
+
+
+class _Plain:
+    """A linear layer as torch computes it."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        self._weight, self._bias = weight, bias
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the product."""
+        return F.linear(x, self._weight, self._bias)
+
+
+def packed(base: nn.Linear) -> _Packed | _Plain:
+    """Return the layer packed where torch can do that here, else as it is.
+
+    Packing is a private API of torch: a release without it falls back to the public one.
+    """
+    weight, bias = base.weight.detach(), base.bias
+    if weight.dtype != torch.bfloat16 or weight.device.type != "cpu":
+        return _Plain(weight, bias)
+    try:
+        layer = _Packed(weight, bias)
+        layer(torch.zeros(1, weight.shape[1], dtype=weight.dtype))
+    except (AttributeError, RuntimeError):
+        return _Plain(weight, bias)
+    return layer

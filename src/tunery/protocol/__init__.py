@@ -1,0 +1,1 @@
+"""OpenAI's objects under OpenAI's names: shapes only, no logic."""

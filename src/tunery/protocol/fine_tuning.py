@@ -1,0 +1,142 @@
+"""Fine-tuning jobs on the wire."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StrictFloat, StrictInt
+
+from tunery.protocol.base import Request, Response
+
+Auto = Literal["auto"]
+Metadata = Annotated[
+    dict[Annotated[str, Field(min_length=1, max_length=64)], Annotated[str, Field(max_length=512)]],
+    Field(max_length=16),
+]
+
+
+class SupervisedHyperparameters(Request):
+    """What may be set for supervised training."""
+
+    n_epochs: Auto | Annotated[StrictInt, Field(ge=1, le=50)] = "auto"
+    batch_size: Auto | Annotated[StrictInt, Field(ge=1, le=256)] = "auto"
+    learning_rate_multiplier: (
+        Auto | Annotated[StrictFloat | StrictInt, Field(gt=0, le=1000, allow_inf_nan=False)]
+    ) = "auto"
+
+
+class SupervisedMethod(Request):
+    """Settings of the supervised method."""
+
+    hyperparameters: SupervisedHyperparameters | None = None
+
+
+class Method(Request):
+    """How to train. Other methods than supervised are refused by name."""
+
+    type: Literal["supervised", "dpo", "reinforcement"]
+    supervised: SupervisedMethod | None = None
+    dpo: dict[str, Any] | None = None
+    reinforcement: dict[str, Any] | None = None
+
+
+class CreateFineTuningJobRequest(Request):
+    """A job to create."""
+
+    model: str = Field(min_length=1)
+    training_file: str = Field(min_length=1)
+    validation_file: str | None = Field(None, min_length=1)
+    suffix: str | None = None
+    seed: Annotated[StrictInt, Field(ge=0, le=2**31 - 1)] | None = None
+    method: Method | None = None
+    hyperparameters: SupervisedHyperparameters | None = None
+    metadata: Metadata | None = None
+    integrations: list[Any] | None = None
+
+
+class JobErrorBody(Response):
+    """Why a job failed."""
+
+    code: str
+    message: str
+    param: str | None
+
+
+class ResolvedHyperparameters(Response):
+    """The numbers of a job, "auto" until they are resolved."""
+
+    n_epochs: Auto | int
+    batch_size: Auto | int
+    learning_rate_multiplier: Auto | float
+
+
+class SupervisedMethodBody(Response):
+    """Settings of the supervised method."""
+
+    hyperparameters: ResolvedHyperparameters
+
+
+class MethodBody(Response):
+    """How the job trains."""
+
+    type: Literal["supervised"] = "supervised"
+    supervised: SupervisedMethodBody
+
+
+class FineTuningJob(Response):
+    """A job."""
+
+    id: str
+    object: Literal["fine_tuning.job"] = "fine_tuning.job"
+    created_at: int
+    error: JobErrorBody | None
+    fine_tuned_model: str | None
+    finished_at: int | None
+    hyperparameters: ResolvedHyperparameters
+    model: str
+    organization_id: str
+    result_files: list[str]
+    status: str
+    trained_tokens: int | None
+    training_file: str
+    validation_file: str | None
+    integrations: list[Any] = []
+    seed: int
+    estimated_finish: int | None = None
+    method: MethodBody
+    metadata: dict[str, str] | None
+    user_provided_suffix: str | None
+
+
+class FineTuningJobEvent(Response):
+    """A line of a job's story."""
+
+    id: str
+    object: Literal["fine_tuning.job.event"] = "fine_tuning.job.event"
+    created_at: int
+    level: str
+    message: str
+    type: str
+    data: dict[str, Any] | None = None
+
+
+class CheckpointMetrics(Response):
+    """The numbers of a checkpoint's step."""
+
+    step: float
+    train_loss: float | None = None
+    train_mean_token_accuracy: float | None = None
+    valid_loss: float | None = None
+    valid_mean_token_accuracy: float | None = None
+    full_valid_loss: float | None = None
+    full_valid_mean_token_accuracy: float | None = None
+
+
+class FineTuningJobCheckpoint(Response):
+    """A checkpoint, usable by its model's name."""
+
+    id: str
+    object: Literal["fine_tuning.job.checkpoint"] = "fine_tuning.job.checkpoint"
+    created_at: int
+    fine_tuned_model_checkpoint: str
+    fine_tuning_job_id: str
+    metrics: CheckpointMetrics
+    step_number: int

@@ -1,0 +1,66 @@
+"""A tenant's files: listed, read, deleted."""
+
+import base64
+from collections.abc import Iterator
+
+from tunery.domain.errors import Conflict, NotFound
+from tunery.domain.files import FilePurpose, StoredFile
+from tunery.domain.ports.blobs import BlobStore
+from tunery.domain.tenants import Tenant
+from tunery.storage.database import Database
+from tunery.storage.repositories.paging import Order, Page
+from tunery.storage.transaction import Transaction
+
+
+def find_file(tx: Transaction, tenant: Tenant, file_id: str) -> StoredFile:
+    """Return a file, or raise NotFound in OpenAI's words."""
+    file = tx.files(tenant).get(file_id)
+    if file is None:
+        raise NotFound(f"No such File object: {file_id[:200]}", param="id")
+    return file
+
+
+def get_file(database: Database, tenant: Tenant, file_id: str) -> StoredFile:
+    """Return a file."""
+    with database.read() as tx:
+        return find_file(tx, tenant, file_id)
+
+
+def list_files(
+    database: Database,
+    tenant: Tenant,
+    *,
+    purpose: str | None,
+    after: str | None,
+    limit: int,
+    order: Order,
+) -> Page[StoredFile]:
+    """Return a page of files."""
+    with database.read() as tx:
+        return tx.files(tenant).page(purpose=purpose, after=after, limit=limit, order=order)
+
+
+def file_content(
+    database: Database, blobs: BlobStore, tenant: Tenant, file_id: str, *, results_as_base64: bool
+) -> Iterator[bytes]:
+    """Return the file's bytes in chunks; a result file's as base64 where asked, as OpenAI does."""
+    file = get_file(database, tenant, file_id)
+    if file.purpose is FilePurpose.FINE_TUNE_RESULTS and results_as_base64:
+        return iter([base64.b64encode(blobs.read(file.blob_key))])
+    return blobs.stream(file.blob_key)
+
+
+def delete_file(database: Database, blobs: BlobStore, tenant: Tenant, file_id: str) -> None:
+    """Remove a file; raise Conflict while a job needs it."""
+    with database.write() as tx:
+        file = find_file(tx, tenant, file_id)
+        job_id = tx.jobs(tenant).unfinished_with_file(file_id)
+        if job_id is not None:
+            raise Conflict(
+                f"File {file_id} is in use by job {job_id}; wait for it or cancel it first.",
+                param="id",
+                code="file_in_use",
+            )
+        tx.files(tenant).delete(file_id)
+        tx.queue.drop(tenant, file_id)
+    blobs.delete(file.blob_key)

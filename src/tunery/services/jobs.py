@@ -1,0 +1,209 @@
+"""Fine-tuning jobs as their owners see them: created, listed, cancelled, followed."""
+
+import secrets
+import time
+from dataclasses import dataclass
+
+from tunery.domain.errors import InvalidRequest, NotFound
+from tunery.domain.files import FilePurpose
+from tunery.domain.ids import new_id
+from tunery.domain.jobs import (
+    TERMINAL,
+    Checkpoint,
+    Job,
+    JobError,
+    JobEvent,
+    JobStatus,
+    LogEntry,
+    RequestedHyperparameters,
+    StepMetrics,
+)
+from tunery.domain.models import check_suffix
+from tunery.domain.tasks import TaskKind
+from tunery.domain.tenants import Tenant
+from tunery.services.models import ModelDirectory
+from tunery.storage.database import Database
+from tunery.storage.repositories.paging import Page
+from tunery.storage.transaction import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """What a job is created with."""
+
+    model: str
+    training_file: str
+    validation_file: str | None
+    suffix: str | None
+    seed: int | None
+    hyperparameters: RequestedHyperparameters
+    legacy_hyperparameters: bool
+    metadata: dict[str, str] | None
+
+
+def create_job(
+    database: Database, directory: ModelDirectory, tenant: Tenant, request: JobRequest
+) -> Job:
+    """Accept a job; its files are checked by the worker."""
+    if request.suffix is not None:
+        check_suffix(request.suffix)
+    with database.write() as tx:
+        model = directory.find(tx, tenant, request.model)
+        if model is None:
+            raise InvalidRequest(
+                f"Model {request.model[:200]} is not available for fine-tuning or does not exist.",
+                code="model_not_available",
+            )
+        _require_training_file(tx, tenant, request.training_file, "training_file")
+        if request.validation_file is not None:
+            _require_training_file(tx, tenant, request.validation_file, "validation_file")
+        job = Job(
+            id=new_id("ftjob-"),
+            model=request.model,
+            base=model.base.name,
+            base_digest=model.base.digest,
+            parent_model=None if model.tuned is None else model.tuned.name,
+            training_file=request.training_file,
+            validation_file=request.validation_file,
+            suffix=request.suffix,
+            seed=secrets.randbelow(2**31) if request.seed is None else request.seed,
+            requested=request.hyperparameters,
+            resolved=None,
+            legacy_hyperparameters=request.legacy_hyperparameters,
+            metadata=request.metadata,
+            status=JobStatus.VALIDATING_FILES,
+            error=None,
+            trained_tokens=None,
+            fine_tuned_model=None,
+            result_files=(),
+            created_at=int(time.time()),
+            started_at=None,
+            finished_at=None,
+        )
+        tx.jobs(tenant).add(job)
+        log(tx, tenant, job.id, f"Created fine-tuning job: {job.id}")
+        files = f"training file: {job.training_file}"
+        if job.validation_file is not None:
+            files += f" and validation file: {job.validation_file}"
+        log(tx, tenant, job.id, f"Validating {files}")
+        tx.queue.add(tenant, TaskKind.PREPARE_JOB, job.id)
+    return job
+
+
+def find_job(tx: Transaction, tenant: Tenant, job_id: str) -> Job:
+    """Return a job, or raise NotFound in OpenAI's words."""
+    job = tx.jobs(tenant).get(job_id)
+    if job is None:
+        raise NotFound(
+            f"Could not find fine tune: {job_id[:200]}",
+            param="fine_tune_id",
+            code="fine_tune_not_found",
+        )
+    return job
+
+
+def get_job(database: Database, tenant: Tenant, job_id: str) -> Job:
+    """Return a job."""
+    with database.read() as tx:
+        return find_job(tx, tenant, job_id)
+
+
+def list_jobs(database: Database, tenant: Tenant, *, after: str | None, limit: int) -> Page[Job]:
+    """Return a page of jobs, newest first."""
+    with database.read() as tx:
+        return tx.jobs(tenant).page(after=after, limit=limit)
+
+
+def cancel_job(database: Database, tenant: Tenant, job_id: str) -> Job:
+    """Stop a job: its state changes now, its worker hears of it within seconds."""
+    with database.write() as tx:
+        job = find_job(tx, tenant, job_id)
+        if job.status in TERMINAL:
+            raise InvalidRequest(
+                f"Job {job_id} has already {job.status} and cannot be cancelled.",
+                code="job_not_cancellable",
+            )
+        tx.jobs(tenant).advance(job, JobEvent.CANCELLED, finished_at=int(time.time()))
+        tx.queue.drop(tenant, job_id)
+        log(tx, tenant, job_id, "The job was cancelled")
+        return find_job(tx, tenant, job_id)
+
+
+def list_events(
+    database: Database, tenant: Tenant, job_id: str, *, after: str | None, limit: int
+) -> Page[LogEntry]:
+    """Return a page of the job's events, newest first."""
+    with database.read() as tx:
+        find_job(tx, tenant, job_id)
+        return tx.jobs(tenant).events(job_id, after=after, limit=limit)
+
+
+def list_checkpoints(
+    database: Database, tenant: Tenant, job_id: str, *, after: str | None, limit: int
+) -> Page[Checkpoint]:
+    """Return a page of the job's published checkpoints, newest first."""
+    with database.read() as tx:
+        find_job(tx, tenant, job_id)
+        return tx.jobs(tenant).checkpoints(job_id, after=after, limit=limit)
+
+
+# ---- for the worker's services
+
+
+def fail_job(tx: Transaction, tenant: Tenant, job: Job, error: JobError) -> None:
+    """End a job with an error that its owner can read; its tasks are done."""
+    tx.jobs(tenant).advance(
+        job,
+        JobEvent.FAILED,
+        error={"code": error.code, "message": error.message, "param": error.param},
+        finished_at=int(time.time()),
+    )
+    tx.queue.drop(tenant, job.id)
+    log(tx, tenant, job.id, error.message, level="error")
+
+
+def log(
+    tx: Transaction,
+    tenant: Tenant,
+    job_id: str,
+    message: str,
+    *,
+    level: str = "info",
+    metrics: StepMetrics | None = None,
+) -> None:
+    """Append a line to the job's story."""
+    data = None
+    if metrics is not None:
+        data = {
+            name: value
+            for name in StepMetrics.__dataclass_fields__
+            if (value := getattr(metrics, name)) is not None
+        }
+    tx.jobs(tenant).log(
+        job_id,
+        LogEntry(
+            id=new_id("ftevent-"),
+            created_at=int(time.time()),
+            level="error" if level == "error" else "info" if level == "info" else "warn",
+            kind="message" if metrics is None else "metrics",
+            message=message,
+            data=data,
+        ),
+    )
+
+
+def _require_training_file(tx: Transaction, tenant: Tenant, file_id: str, param: str) -> None:
+    file = tx.files(tenant).get(file_id)
+    if file is None:
+        raise InvalidRequest(
+            f"Invalid {param}: there is no file {file_id[:200]}. Upload one with purpose"
+            " 'fine-tune'.",
+            param=param,
+            code="invalid_file",
+        )
+    if file.purpose is not FilePurpose.FINE_TUNE:
+        raise InvalidRequest(
+            f"Invalid {param}: {file_id} has purpose '{file.purpose}'; it needs 'fine-tune'.",
+            param=param,
+            code="invalid_file",
+        )

@@ -1,0 +1,243 @@
+"""A trained adapter becomes a model: proven to be served as it was trained, then registered.
+
+The proof holds the served model's log-probabilities on held-out text against transformers + PEFT
+in fp32, loading the same files. Tolerance and measurement: docs/reference/publishing-proof.md.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tunery.datasets.reader import lines, parse
+from tunery.datasets.rendering import ChatRenderer
+from tunery.domain.files import FilePurpose, FileStatus, StoredFile
+from tunery.domain.ids import new_id
+from tunery.domain.jobs import Adapter, Checkpoint, EpochCheckpoint, Job, JobError, JobEvent
+from tunery.domain.models import BaseModel, TunedModel, checkpoint_name, tuned_name
+from tunery.domain.ports.blobs import BlobStore
+from tunery.domain.ports.training import ProofRequest
+from tunery.domain.tasks import Task
+from tunery.domain.usage import UsageKind, UsageRecord, nanodollars
+from tunery.services.jobs import fail_job, find_job, log
+from tunery.services.training import results_csv
+from tunery.storage.database import Database
+from tunery.storage.transaction import Transaction
+
+KEPT_CHECKPOINTS = 3
+_MAX_PROOF_TOKENS = 512  # of one text
+_FALLBACK_QUESTIONS = (
+    "What is the capital of France?",
+    "Write one sentence about the sea.",
+    "List three colours.",
+    "How do I reset my password?",
+    "Translate 'good morning' into German.",
+    "Summarize: the meeting was moved from Monday to Thursday because of the holiday.",
+    "My order 48213 has not arrived yet. What should I do?",
+    "Explain in simple words why the sky is blue.",
+)
+
+Scores = list[list[float]]
+Score = Callable[[Sequence[Sequence[int]], str, Adapter], Scores]
+Reference = Callable[[ProofRequest], Sequence[Sequence[Sequence[float]]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """How far served log-probabilities may be from the reference's, in nats."""
+
+    mean: float
+    maximum: float
+    sequences: int
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """The differences found, over `tokens` tokens."""
+
+    mean: float
+    maximum: float
+    tokens: int
+
+    def within(self, tolerance: Tolerance) -> bool:
+        """Return whether the served model is the trained one; a NaN is not."""
+        return self.mean <= tolerance.mean and self.maximum <= tolerance.maximum
+
+
+def publish_job(
+    database: Database,
+    blobs: BlobStore,
+    base: BaseModel,
+    renderer: ChatRenderer,
+    score: Score,
+    reference: Reference,
+    tolerance: Tolerance,
+    task: Task,
+) -> None:
+    """Prove and register the models of a job whose training has ended."""
+    tenant = task.tenant
+    with database.read() as tx:
+        job = find_job(tx, tenant, task.subject)
+        checkpoints = list(tx.jobs(tenant).epoch_checkpoints(job.id))[-KEPT_CHECKPOINTS:]
+        held_out = (
+            None if job.validation_file is None else tx.files(tenant).get(job.validation_file)
+        )
+    texts = proof_texts(
+        blobs, renderer, None if held_out is None else held_out.blob_key, tolerance.sequences
+    )
+    adapters = tuple(checkpoint.adapter for checkpoint in checkpoints)
+    expected = reference(ProofRequest(job.base, job.base_digest, adapters, texts))
+    served = [score(texts, job.base_digest, adapter) for adapter in adapters]
+    proofs = [compare(one, other) for one, other in zip(served, expected, strict=True)]
+    worst = max(proofs, key=lambda proof: (proof.mean, proof.maximum))
+    failed = next((proof for proof in proofs if not proof.within(tolerance)), None)
+    if failed is not None:
+        _refuse(database, task, failed, tolerance)
+        return
+    _register(database, blobs, base, task, checkpoints, worst)
+
+
+def proof_texts(
+    blobs: BlobStore, renderer: ChatRenderer, held_out_key: str | None, count: int
+) -> tuple[tuple[int, ...], ...]:
+    """Return token sequences to score: the validation file's first lines, or neutral questions."""
+    texts: list[tuple[int, ...]] = []
+    if held_out_key is not None:
+        for line in lines(blobs.stream(held_out_key)):
+            ids = renderer.example(parse(line)["messages"]).token_ids
+            texts.append(tuple(ids[:_MAX_PROOF_TOKENS]))
+            if len(texts) == count:
+                break
+    else:
+        for question in _FALLBACK_QUESTIONS[:count]:
+            texts.append(tuple(renderer.prompt([{"role": "user", "content": question}])))
+    return tuple(texts)
+
+
+def compare(served: Sequence[Sequence[float]], expected: Sequence[Sequence[float]]) -> Proof:
+    """Return mean and maximum of |served - expected| over all tokens of all sequences."""
+    differences = [
+        abs(a - b)
+        for left, right in zip(served, expected, strict=True)
+        for a, b in zip(left, right, strict=True)
+    ]
+    if any(difference != difference for difference in differences):
+        return Proof(float("nan"), float("nan"), len(differences))
+    return Proof(sum(differences) / len(differences), max(differences), len(differences))
+
+
+def _refuse(database: Database, task: Task, proof: Proof, tolerance: Tolerance) -> None:
+    message = (
+        "The model was trained, but is not served as it was trained: log-probabilities differ from"
+        f" the fp32 reference by {proof.mean:.4f} on average and {proof.maximum:.4f} at most;"
+        f" allowed are {tolerance.mean} and {tolerance.maximum}. It was not published."
+    )
+    with database.write() as tx:
+        tx.queue.hold(task)
+        job = find_job(tx, task.tenant, task.subject)
+        fail_job(tx, task.tenant, job, JobError("publishing_check_failed", message, None))
+
+
+def _register(
+    database: Database,
+    blobs: BlobStore,
+    base: BaseModel,
+    task: Task,
+    checkpoints: Sequence[EpochCheckpoint],
+    proof: Proof,
+) -> None:
+    """Name the models, write the result file, and end the job: one transaction."""
+    tenant = task.tenant
+    with database.read() as tx:
+        results = results_csv(list(tx.jobs(tenant).metrics(task.subject)))
+    results_id = new_id("file-")
+    results_key = f"{tenant.project_id}/files/{results_id}"
+    blobs.put(results_key, results)
+    now = int(time.time())
+    with database.write() as tx:
+        tx.queue.finish(task)
+        job = find_job(tx, tenant, task.subject)
+        names = [
+            checkpoint_name(job.model, tenant.organization_slug, job.suffix, checkpoint.step)
+            for checkpoint in checkpoints[:-1]
+        ]
+        names.append(tuned_name(job.model, tenant.organization_slug, job.suffix))
+        for name, checkpoint in zip(names, checkpoints, strict=True):
+            _add_model(tx, task, job, name, checkpoint, now)
+        tx.jobs(tenant).keep_epoch_checkpoints(job.id, [c.step for c in checkpoints])
+        log(
+            tx,
+            tenant,
+            job.id,
+            f"Publishing check passed: served log-probabilities differ from the fp32 reference by"
+            f" {proof.mean:.4f} on average, {proof.maximum:.4f} at most, over {proof.tokens} tokens",
+        )
+        log(tx, tenant, job.id, f"New fine-tuned model created: {names[-1]}")
+        log(tx, tenant, job.id, "The job has successfully completed")
+        tx.files(tenant).add(
+            StoredFile(
+                id=results_id,
+                filename="step_metrics.csv",
+                purpose=FilePurpose.FINE_TUNE_RESULTS,
+                size_bytes=len(results),
+                sha256=hashlib.sha256(results).hexdigest(),
+                blob_key=results_key,
+                status=FileStatus.PROCESSED,
+                status_details=None,
+                created_at=now,
+            )
+        )
+        tokens = job.trained_tokens or 0
+        tx.usage(tenant).add(
+            UsageRecord(
+                request_id=job.id,
+                kind=UsageKind.TRAINING,
+                model=names[-1],
+                base=job.base,
+                key_id=None,
+                end_user=None,
+                input_tokens=tokens,
+                output_tokens=0,
+                cost_nanodollars=nanodollars(tokens, base.prices.training),
+            ),
+            now,
+        )
+        tx.jobs(tenant).advance(
+            job,
+            JobEvent.PUBLISHED,
+            fine_tuned_model=names[-1],
+            result_files=[results_id],
+            finished_at=now,
+        )
+
+
+def _add_model(
+    tx: Transaction, task: Task, job: Job, name: str, checkpoint: EpochCheckpoint, now: int
+) -> None:
+    tx.models(task.tenant).add(
+        TunedModel(
+            name=name,
+            job_id=job.id,
+            base=job.base,
+            base_digest=job.base_digest,
+            adapter=checkpoint.adapter,
+            created_at=now,
+        )
+    )
+    tx.jobs(task.tenant).add_checkpoint(
+        Checkpoint(
+            id=new_id("ftckpt_"),
+            job_id=job.id,
+            step=checkpoint.step,
+            model_name=name,
+            metrics=checkpoint.metrics,
+            created_at=now,
+        )
+    )
+    if ":ckpt-step-" in name:
+        log(
+            tx,
+            task.tenant,
+            job.id,
+            f"Checkpoint created at step {checkpoint.step} with Snapshot ID: {name}",
+        )

@@ -1,0 +1,150 @@
+"""A job is trained: what the run reports becomes events, checkpoints and a point to resume from.
+
+Every write first proves that its worker still holds the task: a zombie's reports change nothing.
+"""
+
+import time
+
+from tunery.domain.errors import TuneryError
+from tunery.domain.jobs import (
+    EpochCheckpoint,
+    JobError,
+    JobEvent,
+    JobStatus,
+    Snapshot,
+    StepMetrics,
+)
+from tunery.domain.ports.blobs import BlobStore
+from tunery.domain.ports.training import (
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    TrainingReport,
+    TrainingRun,
+)
+from tunery.domain.tasks import Task, TaskKind
+from tunery.domain.tenants import Tenant
+from tunery.services.jobs import fail_job, find_job, log
+from tunery.storage.database import Database
+
+
+def begin_run(database: Database, task: Task) -> TrainingRun:
+    """Start, or take up again, the job of a claimed task."""
+    tenant = task.tenant
+    with database.write() as tx:
+        tx.queue.hold(task)
+        job = find_job(tx, tenant, task.subject)
+        if job.status is JobStatus.QUEUED:
+            tx.jobs(tenant).advance(job, JobEvent.STARTED, started_at=int(time.time()))
+            log(tx, tenant, job.id, "Fine-tuning job started")
+        snapshot = tx.jobs(tenant).snapshot(job.id)
+        tx.jobs(tenant).drop_steps_after(job.id, 0 if snapshot is None else snapshot.step)
+        if job.status is JobStatus.RUNNING:
+            where = "from the beginning" if snapshot is None else f"after step {snapshot.step}"
+            log(tx, tenant, job.id, f"Training was interrupted; it goes on {where}", level="warn")
+        training_file = tx.files(tenant).get(job.training_file)
+        validation_file = (
+            None if job.validation_file is None else tx.files(tenant).get(job.validation_file)
+        )
+        parent = None if job.parent_model is None else tx.models(tenant).get(job.parent_model)
+    if training_file is None or job.resolved is None:
+        raise TuneryError(f"Job {job.id} has lost its training file.", code="server_error")
+    if job.parent_model is not None and parent is None:
+        raise TuneryError(
+            f"The model {job.parent_model} that training starts from was deleted.",
+            code="model_not_found",
+        )
+    return TrainingRun(
+        job_id=job.id,
+        base=job.base,
+        base_digest=job.base_digest,
+        training_key=training_file.blob_key,
+        validation_key=None if validation_file is None else validation_file.blob_key,
+        hyperparameters=job.resolved,
+        seed=job.seed,
+        output_prefix=f"{job_prefix(tenant, job.id)}/attempt-{task.fence}",
+        start_from=None if parent is None else parent.adapter,
+        resume_from=snapshot,
+    )
+
+
+def record(database: Database, blobs: BlobStore, task: Task, report: TrainingReport) -> None:
+    """Make one report part of the job; raise LeaseLost where it is not this worker's any more."""
+    tenant, job_id = task.tenant, task.subject
+    outdated: Snapshot | None = None
+    with database.write() as tx:
+        tx.queue.hold(task)
+        match report:
+            case RunStarted():
+                pass
+            case StepMetrics():
+                log(tx, tenant, job_id, step_message(report), metrics=report)
+            case EpochCheckpoint():
+                tx.jobs(tenant).add_epoch_checkpoint(job_id, report)
+            case Snapshot():
+                outdated = tx.jobs(tenant).snapshot(job_id)
+                tx.jobs(tenant).set_snapshot(job_id, report)
+            case RunFinished():
+                tx.jobs(tenant).set_trained_tokens(job_id, report.trained_tokens)
+                tx.queue.finish(task)
+                tx.queue.add(tenant, TaskKind.PUBLISH_JOB, job_id)
+            case RunFailed():
+                job = find_job(tx, tenant, job_id)
+                fail_job(tx, tenant, job, JobError(report.code, report.message, None))
+    if outdated is not None:
+        blobs.delete(outdated.key)
+
+
+def abandon(database: Database, task: Task, error: JobError) -> None:
+    """Fail the job of a task that cannot be carried out."""
+    with database.write() as tx:
+        tx.queue.hold(task)
+        fail_job(tx, task.tenant, find_job(tx, task.tenant, task.subject), error)
+
+
+def clean_up(database: Database, blobs: BlobStore, task: Task) -> None:
+    """Remove what a finished job leaves behind: all but the adapters that are known."""
+    with database.read() as tx:
+        job = tx.jobs(task.tenant).get(task.subject)
+        if job is None or job.status not in (
+            JobStatus.CANCELLED,
+            JobStatus.FAILED,
+            JobStatus.SUCCEEDED,
+        ):
+            return
+        kept = set()
+        if job.status is not JobStatus.CANCELLED:
+            kept = {c.adapter.key for c in tx.jobs(task.tenant).epoch_checkpoints(job.id)}
+    for key in list(blobs.keys(job_prefix(task.tenant, job.id))):
+        if key.rpartition("/")[0] not in kept:
+            blobs.delete(key)
+
+
+def job_prefix(tenant: Tenant, job_id: str) -> str:
+    """Return the folder of everything that a job's attempts write."""
+    return f"{tenant.project_id}/jobs/{job_id}"
+
+
+def step_message(metrics: StepMetrics) -> str:
+    """Return a step's line as OpenAI writes it."""
+    text = f"Step {metrics.step}/{metrics.total_steps}: training loss={metrics.train_loss:.2f}"
+    if metrics.valid_loss is not None:
+        text += f", validation loss={metrics.valid_loss:.2f}"
+    if metrics.full_valid_loss is not None:
+        text += f", full validation loss={metrics.full_valid_loss:.2f}"
+    return text
+
+
+def results_csv(steps: list[StepMetrics]) -> bytes:
+    """Return the result file: OpenAI's columns, blanks where there is no number."""
+
+    def cell(value: float | None) -> str:
+        return "" if value is None else f"{value:.5f}"
+
+    rows = ["step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy"]
+    rows += [
+        f"{s.step},{cell(s.train_loss)},{cell(s.train_mean_token_accuracy)},"
+        f"{cell(s.valid_loss)},{cell(s.valid_mean_token_accuracy)}"
+        for s in steps
+    ]
+    return ("\n".join(rows) + "\n").encode()

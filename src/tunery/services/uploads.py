@@ -1,0 +1,121 @@
+"""A file comes in: streamed to the blob store, checked for its form, and made known.
+
+The blob is durable before its row exists; row and next task are one transaction.
+"""
+
+import hashlib
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tunery.datasets.reader import BadLine, Line, LineSplitter, hint, parse
+from tunery.domain.errors import InvalidRequest, TooLarge
+from tunery.domain.files import JSONL_PURPOSES, FilePurpose, FileStatus, StoredFile
+from tunery.domain.ids import new_id
+from tunery.domain.ports.blobs import BlobStore, BlobWriter
+from tunery.domain.tasks import TaskKind
+from tunery.domain.tenants import Tenant
+from tunery.storage.database import Database
+
+MAX_FILENAME = 255
+
+
+class Upload:
+    """A file on its way in. The purpose may become known only after the bytes."""
+
+    def __init__(self, writer: BlobWriter, file_id: str, blob_key: str, max_bytes: int) -> None:
+        self._writer = writer
+        self._id = file_id
+        self._blob_key = blob_key
+        self._max_bytes = max_bytes
+        self._digest = hashlib.sha256()
+        self._splitter = LineSplitter()
+        self._bad: Line | None = None
+        self._lines = 0
+        self.size_bytes = 0
+        self.expects_jsonl = True  # until the purpose says otherwise
+
+    def write(self, chunk: bytes) -> None:
+        """Take the next bytes; raise TooLarge over the size limit."""
+        self.size_bytes += len(chunk)
+        if self.size_bytes > self._max_bytes:
+            raise TooLarge(
+                f"The file is larger than {self._max_bytes} bytes; split it into smaller files.",
+                param="file",
+                code="file_too_large",
+            )
+        self._digest.update(chunk)
+        self._writer.write(chunk)
+        if self.expects_jsonl and self._bad is None:
+            self._look_at(self._splitter.feed(chunk))
+
+    def finish(
+        self, database: Database, tenant: Tenant, purpose: FilePurpose, filename: str
+    ) -> StoredFile:
+        """Make the file durable and known; a training file is queued to be checked."""
+        if not 1 <= len(filename) <= MAX_FILENAME or "\0" in filename:
+            raise InvalidRequest(
+                f"The file's name has {len(filename)} characters; it needs 1 to {MAX_FILENAME}.",
+                param="file",
+            )
+        if self.size_bytes == 0:
+            raise InvalidRequest(f"File {filename[:80]!r} is empty.", param="file")
+        if purpose in JSONL_PURPOSES:
+            self._require_jsonl()
+        checked = purpose is FilePurpose.FINE_TUNE
+        file = StoredFile(
+            id=self._id,
+            filename=filename,
+            purpose=purpose,
+            size_bytes=self.size_bytes,
+            sha256=self._digest.hexdigest(),
+            blob_key=self._blob_key,
+            status=FileStatus.UPLOADED if checked else FileStatus.PROCESSED,
+            status_details=None,
+            created_at=int(time.time()),
+        )
+        self._writer.commit()
+        with database.write() as tx:
+            tx.files(tenant).add(file)
+            if checked:
+                tx.queue.add(tenant, TaskKind.CHECK_FILE, file.id)
+        return file
+
+    def _require_jsonl(self) -> None:
+        if self._bad is None:
+            self._look_at(self._splitter.close())
+        if self._bad is not None:
+            raise InvalidRequest(
+                "Expected file to have JSONL format, where every line is a JSON dictionary. Line"
+                f" {self._bad.number} is not a dictionary (HINT: line starts with:"
+                f' "{hint(self._bad)}").'
+            )
+        if not self._lines:
+            raise InvalidRequest("Expected file to have JSONL format, but every line is blank.")
+
+    def _look_at(self, lines: Iterator[Line]) -> None:
+        for line in lines:
+            self._lines += 1
+            try:
+                parse(line)
+            except BadLine:
+                self._bad = line
+                return
+
+
+@contextmanager
+def receive(
+    database: Database, blobs: BlobStore, tenant: Tenant, max_bytes: int
+) -> Iterator[Upload]:
+    """Open an upload; leaving the block by an error keeps nothing of it."""
+    file_id = new_id("file-")
+    blob_key = f"{tenant.project_id}/files/{file_id}"
+    with blobs.writer(blob_key) as writer:
+        try:
+            yield Upload(writer, file_id, blob_key, max_bytes)
+        except BaseException:
+            with database.read() as tx:  # the row may stand although its caller heard an error
+                known = tx.files(tenant).get(file_id)
+            if known is None:
+                blobs.delete(blob_key)
+            raise

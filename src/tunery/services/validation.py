@@ -1,0 +1,142 @@
+"""Files are checked, then jobs: nothing with a bad line is ever trained on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tunery.datasets.checks import MAX_LISTED_ERRORS, check_file
+from tunery.datasets.reader import lines, parse
+from tunery.datasets.rendering import ChatRenderer
+from tunery.domain.errors import InvalidRequest
+from tunery.domain.files import FileReport, FileStatus, LineError
+from tunery.domain.hyperparameters import resolve
+from tunery.domain.jobs import MIN_EXAMPLES, JobError, JobEvent
+from tunery.domain.models import BaseModel
+from tunery.domain.ports.blobs import BlobStore
+from tunery.domain.tasks import Task, TaskKind
+from tunery.services.jobs import fail_job, find_job, log
+from tunery.storage.database import Database
+
+Renderers = Callable[[BaseModel], ChatRenderer]
+
+
+class NotYet(Exception):
+    """The task cannot be done now; it is to be put back for a moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    """What keeps a file from being trained on."""
+
+    code: str
+    message: str
+
+
+def check_uploaded_file(database: Database, blobs: BlobStore, task: Task) -> FileStatus | None:
+    """Read a training file line by line and record what is wrong with it.
+
+    Returns the file's new status, or None where it was deleted meanwhile.
+    """
+    with database.read() as tx:
+        file = tx.files(task.tenant).get(task.subject)
+    if file is None:
+        with database.write() as tx:
+            tx.queue.finish(task)
+        return None
+    report = check_file(blobs.stream(file.blob_key))
+    status = FileStatus.ERROR if report.error_count else FileStatus.PROCESSED
+    with database.write() as tx:
+        tx.queue.finish(task)
+        tx.files(task.tenant).set_checked(file.id, status, report)
+    return status
+
+
+def prepare_job(
+    database: Database, blobs: BlobStore, base: BaseModel, renderers: Renderers, task: Task
+) -> None:
+    """Check a job's files against its model and queue it, or fail it.
+
+    Raises NotYet while a file's own check is still to come.
+    """
+    with database.read() as tx:
+        job = find_job(tx, task.tenant, task.subject)
+    problem, param, examples = None, "training_file", 0
+    if base.digest != job.base_digest:
+        problem = _Problem("model_not_available", f"The base model {job.base} has changed.")
+    for field, file_id, needed in (
+        ("training_file", job.training_file, MIN_EXAMPLES),
+        ("validation_file", job.validation_file, 1),
+    ):
+        if problem is None and file_id is not None:
+            param = field
+            problem, count = _check(database, blobs, renderers(base), base, task, file_id, needed)
+            examples = count if field == "training_file" else examples
+    with database.write() as tx:
+        tx.queue.finish(task)
+        job = find_job(tx, task.tenant, task.subject)
+        if problem is not None:
+            fail_job(tx, task.tenant, job, JobError(problem.code, problem.message, param))
+            return
+        tx.jobs(task.tenant).set_resolved(job.id, resolve(job.requested, examples))
+        tx.jobs(task.tenant).advance(job, JobEvent.FILES_ACCEPTED)
+        log(tx, task.tenant, job.id, "Files validated, moving job to queued state")
+        tx.queue.add(task.tenant, TaskKind.TRAIN_JOB, job.id)
+
+
+def _check(
+    database: Database,
+    blobs: BlobStore,
+    renderer: ChatRenderer,
+    base: BaseModel,
+    task: Task,
+    file_id: str,
+    needed: int,
+) -> tuple[_Problem | None, int]:
+    """Return what is wrong with the file for this model, and how many examples it has."""
+    with database.read() as tx:
+        file = tx.files(task.tenant).get(file_id)
+        report = tx.files(task.tenant).report(file_id)
+    kind = "Training" if needed == MIN_EXAMPLES else "Validation"
+    if file is None:
+        return _Problem("invalid_training_file", f"{kind} file {file_id} was deleted."), 0
+    if report is None:
+        raise NotYet(f"file {file_id} is not checked yet")
+    if not report.error_count:
+        if report.examples < needed:
+            message = (
+                f"{kind} file has {report.examples} example(s), but must have at least"
+                f" {needed} examples"
+            )
+            return _Problem("invalid_n_examples", message), 0
+        report = _render_report(blobs, renderer, base, file.blob_key)
+    if report.error_count:
+        message = (
+            f"The job failed due to an invalid {kind.lower()} file. Invalid file format."
+            f" {report.error_count} of {report.examples} lines cannot be used: {report.summary()}."
+        )
+        return _Problem(f"invalid_{kind.lower()}_file", message), 0
+    return None, report.examples
+
+
+def _render_report(
+    blobs: BlobStore, renderer: ChatRenderer, base: BaseModel, blob_key: str
+) -> FileReport:
+    """Render every line with the model's own template: what it refuses is a bad line too."""
+    examples = error_count = 0
+    errors: list[LineError] = []
+    for line in lines(blobs.stream(blob_key)):
+        examples += 1
+        try:
+            rendered = renderer.example(parse(line)["messages"])
+        except InvalidRequest as error:
+            problem = error.message
+        else:
+            if any(rendered.supervised[1 : base.context_tokens]):
+                continue
+            problem = (
+                f"has {len(rendered.token_ids)} tokens and none to learn within the first"
+                f" {base.context_tokens}"
+            )
+        error_count += 1
+        if len(errors) < MAX_LISTED_ERRORS:
+            errors.append(LineError(line.number, problem))
+    return FileReport(examples, tuple(errors), error_count)

@@ -1,0 +1,101 @@
+"""Every setting in one frozen tree, and the only reader of the environment.
+
+Names in the environment start with TUNERY_ and nest with two underscores: TUNERY_PORT,
+TUNERY_ENGINE__THREADS.
+"""
+
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+DEFAULT_BASE = "smollm2-135m-instruct"
+
+
+class EngineSettings(BaseModel):
+    """The embedded engine. Sizes are bounds: what does not fit waits, or is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = Field("127.0.0.1", description="address the engine listens on")
+    port: int = Field(0, ge=0, le=65535, description="its port; 0 takes a free one")
+    threads: int = Field(0, ge=0, le=256, description="compute threads; 0 takes every core")
+    rows: int = Field(16, ge=1, le=256, description="answers made at the same time")
+    context_tokens: int = Field(8192, ge=64, description="longest prompt and answer together")
+    adapters: int = Field(16, ge=1, le=1024, description="tuned models in memory at a time")
+    max_rank: int = Field(32, ge=1, le=256, description="highest adapter rank accepted")
+    queue: int = Field(256, ge=1, description="waiting requests before 503 is answered")
+    prefill_tokens: int = Field(512, ge=16, description="prompt tokens computed in one step")
+    prefill_tokens_busy: int = Field(
+        96, ge=16, description="the same while other rows decode: keeps their pace"
+    )
+
+
+class TrainingSettings(BaseModel):
+    """Training runs on this machine."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    threads: int = Field(0, ge=0, le=256, description="compute threads; 0 takes every core")
+    snapshot_s: float = Field(60.0, gt=0, description="seconds between resume points")
+    proof_sequences: int = Field(16, ge=1, le=256, description="held-out texts of the proof")
+    proof_mean: float = Field(0.06, gt=0, description="mean log-probability difference allowed")
+    proof_max: float = Field(0.6, gt=0, description="largest log-probability difference allowed")
+
+
+class Settings(BaseSettings):
+    """The service's settings. Defaults run everything on one machine, on loopback."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, env_prefix="TUNERY_", env_nested_delimiter="__", extra="ignore"
+    )
+
+    data: Path = Field(Path("tunery-data"), description="folder for database, files and keys")
+    database_url: str | None = Field(
+        None, description="SQLAlchemy URL, e.g. postgresql+psycopg://...; default SQLite in data"
+    )
+    models: Path = Field(
+        Path("~/.cache/tunery/models"), description="folder of the base models' catalogue"
+    )
+    base: str = Field(DEFAULT_BASE, description="the base model that is served and tuned")
+    host: str = Field("127.0.0.1", description="address of the API")
+    port: int = Field(8000, ge=0, le=65535, description="port of the API")
+    secret: SecretStr | None = Field(
+        None, description="key of the HMAC over API keys; default <data>/secret, made once"
+    )
+    results_content: Literal["base64", "plain"] = Field(
+        "base64", description="body of a result file's content: OpenAI gives base64"
+    )
+    max_file_bytes: int = Field(512 * 1024 * 1024, ge=1024, description="largest upload")
+    lease_s: float = Field(15.0, gt=0.5, description="seconds until a silent worker's task moves")
+    poll_s: float = Field(0.5, gt=0, description="seconds between looks at the queue")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    engine: EngineSettings = EngineSettings()
+    training: TrainingSettings = TrainingSettings()
+
+    @property
+    def data_path(self) -> Path:
+        """Return the data folder as an absolute path."""
+        return self.data.expanduser().resolve()
+
+    @property
+    def models_path(self) -> Path:
+        """Return the models folder as an absolute path."""
+        return self.models.expanduser().resolve()
+
+    @property
+    def database(self) -> str:
+        """Return the database's URL."""
+        return self.database_url or f"sqlite:///{self.data_path / 'tunery.db'}"
+
+    @property
+    def base_url(self) -> str:
+        """Return what OPENAI_BASE_URL is to be on this machine."""
+        host = self.host if self.host not in ("0.0.0.0", "::") else "127.0.0.1"  # noqa: S104 - compared, not bound
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/v1"
+
+    def is_sqlite(self) -> bool:
+        """Return whether the database is a SQLite file."""
+        return urlsplit(self.database).scheme.startswith("sqlite")

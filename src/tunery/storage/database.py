@@ -1,0 +1,120 @@
+"""The database: transactions, and the settings that make SQLite and PostgreSQL behave alike.
+
+SQLite writers take BEGIN IMMEDIATE behind one lock a process, so that they queue here and not in
+busy loops; each commit is on disk before it is answered (synchronous=FULL).
+"""
+
+import errno
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.pool import QueuePool
+
+from tunery.domain.errors import StorageFull, TuneryError, Unavailable
+from tunery.storage.transaction import Transaction
+
+BUSY_TIMEOUT_S = 5.0
+
+
+class Database:
+    """Opens transactions on one database."""
+
+    def __init__(self, url: str) -> None:
+        self.url = sa.make_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self._writer = threading.Lock()
+        self.engine = self._sqlite_engine() if self.is_sqlite else self._server_engine()
+
+    def _sqlite_engine(self) -> Engine:
+        engine = sa.create_engine(
+            self.url,
+            poolclass=QueuePool,
+            pool_size=8,
+            max_overflow=32,
+            connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False},
+        )
+
+        @event.listens_for(engine, "connect")
+        def _connect(connection: sqlite3.Connection, record: object) -> None:
+            connection.isolation_level = None  # transactions are begun below, not by the driver
+            for pragma in (
+                "journal_mode=WAL",
+                "synchronous=FULL",
+                "secure_delete=ON",
+                "foreign_keys=ON",
+                "temp_store=MEMORY",
+            ):
+                connection.execute(f"PRAGMA {pragma}")
+
+        @event.listens_for(engine, "begin")
+        def _begin(connection: Connection) -> None:
+            writes = connection.get_execution_options().get("tunery_writes", False)
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+        return engine
+
+    def _server_engine(self) -> Engine:
+        return sa.create_engine(
+            self.url,
+            pool_size=8,
+            max_overflow=32,
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": int(BUSY_TIMEOUT_S)},
+        )
+
+    @contextmanager
+    def read(self) -> Iterator[Transaction]:
+        """Open a transaction that changes nothing: one consistent view."""
+        with self._told(), self.engine.connect() as connection, connection.begin():
+            yield Transaction(connection)
+
+    @contextmanager
+    def write(self) -> Iterator[Transaction]:
+        """Open a transaction: all of it is durable when the block ends, or none of it."""
+        with self._told():
+            if not self.is_sqlite:
+                with self.engine.begin() as connection:
+                    yield Transaction(connection)
+                return
+            if not self._writer.acquire(timeout=BUSY_TIMEOUT_S):
+                raise Unavailable("The database is busy; try again.", code="database_busy")
+            try:
+                with self.engine.connect() as plain:
+                    connection = plain.execution_options(tunery_writes=True)
+                    with connection.begin():
+                        yield Transaction(connection)
+            finally:
+                self._writer.release()
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Turn the driver's errors into those a caller can be told about."""
+        try:
+            yield
+        except (OperationalError, InterfaceError) as error:
+            raise _translated(error) from error
+
+
+def _translated(error: DBAPIError) -> TuneryError:
+    original = error.orig
+    text = str(original).lower()
+    if (
+        "disk is full" in text
+        or "no space left" in text
+        or getattr(original, "sqlite_errorname", "") == "SQLITE_FULL"
+        or getattr(original, "errno", None) == errno.ENOSPC
+    ):
+        return StorageFull("The disk that holds the database is full; free some space.")
+    if "locked" in text or "busy" in text:
+        return Unavailable("The database is busy; try again.", code="database_busy")
+    return Unavailable("The database does not answer; try again.", code="database_unavailable")

@@ -1,0 +1,124 @@
+"""The queue of background tasks: leased to one worker at a time, fenced against the others.
+
+A claim takes the oldest task that waits, or one whose lease ran out, and raises its fence. A
+write that belongs to a task first calls `hold`: if the fence has moved on, the writer has lost
+the task, and its transaction is rolled back.
+"""
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from tunery.domain.tasks import LeaseLost, Task, TaskKind
+from tunery.domain.tenants import Tenant
+from tunery.storage.clock import database_now
+from tunery.storage.tables import tasks
+
+QUEUED, RUNNING = "queued", "running"
+
+
+class Queue:
+    """The tasks of every tenant; each carries its own."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def add(self, tenant: Tenant, kind: TaskKind, subject: str) -> None:
+        """Queue a task, in the transaction of the change that it follows from."""
+        self._connection.execute(
+            tasks.insert().values(
+                kind=kind,
+                subject=subject,
+                organization_id=tenant.organization_id,
+                organization_slug=tenant.organization_slug,
+                project_id=tenant.project_id,
+                state=QUEUED,
+                fence=0,
+                run_after=database_now(),
+            )
+        )
+
+    def has_free(self, kinds: Sequence[TaskKind]) -> bool:
+        """Return whether there is a task of `kinds` to claim."""
+        found = self._connection.execute(
+            sa.select(tasks.c.id).where(tasks.c.kind.in_(kinds), _free()).limit(1)
+        ).one_or_none()
+        return found is not None
+
+    def claim(self, kinds: Sequence[TaskKind], lease_s: float) -> Task | None:
+        """Take the oldest task of `kinds` that is free, for `lease_s` seconds."""
+        oldest = (
+            sa.select(tasks.c.id)
+            .where(tasks.c.kind.in_(kinds), _free())
+            .order_by(tasks.c.id)
+            .limit(1)
+            .with_for_update(skip_locked=True)  # PostgreSQL; SQLite has one writer anyway
+            .scalar_subquery()
+        )
+        row = self._connection.execute(
+            tasks.update()
+            .where(tasks.c.id == oldest)
+            .values(state=RUNNING, fence=tasks.c.fence + 1, lease_until=database_now() + lease_s)
+            .returning(tasks)
+        ).one_or_none()
+        if row is None:
+            return None
+        return Task(
+            id=row.id,
+            kind=TaskKind(row.kind),
+            subject=row.subject,
+            tenant=Tenant(row.organization_id, row.organization_slug, row.project_id),
+            fence=row.fence,
+        )
+
+    def hold(self, task: Task) -> None:
+        """Lock the task's row for this transaction; raise LeaseLost if it is another's now."""
+        held = self._connection.execute(
+            tasks.update().where(*self._ours(task)).values(fence=tasks.c.fence)
+        )
+        if held.rowcount != 1:
+            raise LeaseLost(f"task {task.id} ({task.kind} {task.subject})")
+
+    def renew(self, task: Task, lease_s: float) -> None:
+        """Extend the lease; raise LeaseLost if it is another's now."""
+        renewed = self._connection.execute(
+            tasks.update().where(*self._ours(task)).values(lease_until=database_now() + lease_s)
+        )
+        if renewed.rowcount != 1:
+            raise LeaseLost(f"task {task.id} ({task.kind} {task.subject})")
+
+    def finish(self, task: Task) -> None:
+        """Remove a task that is done; raise LeaseLost if it is another's now."""
+        done = self._connection.execute(tasks.delete().where(*self._ours(task)))
+        if done.rowcount != 1:
+            raise LeaseLost(f"task {task.id} ({task.kind} {task.subject})")
+
+    def put_back(self, task: Task, delay_s: float) -> None:
+        """Let go of a task, to be claimed again after `delay_s` seconds."""
+        self._connection.execute(
+            tasks.update()
+            .where(*self._ours(task))
+            .values(state=QUEUED, lease_until=None, run_after=database_now() + delay_s)
+        )
+
+    def drop(self, tenant: Tenant, subject: str) -> None:
+        """Remove every task of `subject`: whoever works on one loses it."""
+        self._connection.execute(
+            tasks.delete().where(
+                tasks.c.project_id == tenant.project_id, tasks.c.subject == subject
+            )
+        )
+
+    @staticmethod
+    def _ours(task: Task) -> tuple[sa.ColumnElement[bool], ...]:
+        return (tasks.c.id == task.id, tasks.c.fence == task.fence, tasks.c.state == RUNNING)
+
+
+def _free() -> sa.ColumnElement[bool]:
+    """Return the condition for a task that waits, or whose worker has fallen silent."""
+    now = database_now()
+    return sa.or_(
+        sa.and_(tasks.c.state == QUEUED, tasks.c.run_after <= now),
+        sa.and_(tasks.c.state == RUNNING, tasks.c.lease_until < now),
+    )

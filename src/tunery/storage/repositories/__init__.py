@@ -1,0 +1,1 @@
+"""Rows to records and back, a module a noun."""

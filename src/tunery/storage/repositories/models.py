@@ -1,0 +1,74 @@
+"""A tenant's tuned models."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from tunery.domain.jobs import Adapter
+from tunery.domain.models import TunedModel
+from tunery.domain.tenants import Tenant
+from tunery.storage.tables import models
+
+
+class ModelRepository:
+    """The tuned models and checkpoints of one project, by name."""
+
+    def __init__(self, connection: Connection, tenant: Tenant) -> None:
+        self._connection = connection
+        self._project_id = tenant.project_id
+
+    def add(self, model: TunedModel) -> None:
+        """Register a model: from this commit on it answers."""
+        self._connection.execute(
+            models.insert().values(
+                project_id=self._project_id,
+                name=model.name,
+                job_id=model.job_id,
+                base=model.base,
+                base_digest=model.base_digest,
+                adapter_key=model.adapter.key,
+                adapter_digest=model.adapter.digest,
+                created_at=model.created_at,
+            )
+        )
+
+    def get(self, name: str) -> TunedModel | None:
+        """Return a model."""
+        row = self._connection.execute(sa.select(models).where(*self._is(name))).one_or_none()
+        return None if row is None else _model(row)
+
+    def all(self) -> Sequence[TunedModel]:
+        """Return every model, oldest first."""
+        rows = self._connection.execute(
+            sa.select(models).where(models.c.project_id == self._project_id).order_by(models.c.seq)
+        )
+        return [_model(row) for row in rows]
+
+    def delete(self, name: str) -> None:
+        """Remove a model's row: from this commit on it answers no more."""
+        self._connection.execute(models.delete().where(*self._is(name)))
+
+    def adapter_in_use(self, adapter: Adapter) -> bool:
+        """Return whether a model still needs the adapter's files."""
+        found = self._connection.execute(
+            sa.select(models.c.seq)
+            .where(models.c.project_id == self._project_id, models.c.adapter_key == adapter.key)
+            .limit(1)
+        ).one_or_none()
+        return found is not None
+
+    def _is(self, name: str) -> tuple[sa.ColumnElement[bool], ...]:
+        return (models.c.project_id == self._project_id, models.c.name == name)
+
+
+def _model(row: sa.Row[Any]) -> TunedModel:
+    return TunedModel(
+        name=row.name,
+        job_id=row.job_id,
+        base=row.base,
+        base_digest=row.base_digest,
+        adapter=Adapter(row.adapter_key, row.adapter_digest),
+        created_at=row.created_at,
+    )

@@ -1,0 +1,68 @@
+"""A tenant's ledger: what was used, once a request."""
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.engine import Connection
+
+from tunery.domain.tenants import Tenant
+from tunery.domain.usage import UsageKind, UsageRecord
+from tunery.storage.tables import usage
+
+
+@dataclass(frozen=True, slots=True)
+class UsageTotal:
+    """The sum of a kind of use."""
+
+    kind: UsageKind
+    requests: int
+    input_tokens: int
+    output_tokens: int
+    cost_nanodollars: int
+
+
+class UsageRepository:
+    """The ledger of one project."""
+
+    def __init__(self, connection: Connection, tenant: Tenant) -> None:
+        self._connection = connection
+        self._project_id = tenant.project_id
+
+    def add(self, record: UsageRecord, now: int) -> None:
+        """Write a line; the same request's second line is dropped."""
+        insert = sqlite_insert if self._connection.dialect.name == "sqlite" else postgresql_insert
+        self._connection.execute(
+            insert(usage)
+            .values(
+                project_id=self._project_id,
+                request_id=record.request_id,
+                kind=record.kind,
+                model=record.model,
+                base=record.base,
+                key_id=record.key_id,
+                end_user=record.end_user,
+                input_tokens=record.input_tokens,
+                output_tokens=record.output_tokens,
+                cost_nanodollars=record.cost_nanodollars,
+                created_at=now,
+            )
+            .on_conflict_do_nothing(index_elements=["project_id", "request_id"])
+        )
+
+    def totals(self) -> list[UsageTotal]:
+        """Return the sum of each kind of use."""
+        rows = self._connection.execute(
+            sa.select(
+                usage.c.kind,
+                sa.func.count(),
+                sa.func.sum(usage.c.input_tokens),
+                sa.func.sum(usage.c.output_tokens),
+                sa.func.sum(usage.c.cost_nanodollars),
+            )
+            .where(usage.c.project_id == self._project_id)
+            .group_by(usage.c.kind)
+            .order_by(usage.c.kind)
+        )
+        return [UsageTotal(UsageKind(kind), *map(int, sums)) for kind, *sums in rows]

@@ -1,0 +1,232 @@
+"""The tables. Rows that clients name are unique per project; `seq` orders them as they came.
+
+Text that a tenant wrote and that is kept in a row goes through `Sealed`, so that encryption at
+rest is one change in one place.
+"""
+
+from typing import Any
+
+import orjson
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import JSON, TypeDecorator
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+
+class Sealed(TypeDecorator[Any]):
+    """A JSON value with a tenant's own text in it, kept as bytes."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> bytes | None:
+        """Return the value as bytes."""
+        return None if value is None else orjson.dumps(value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        """Return the bytes as a value."""
+        return None if value is None else orjson.loads(value)
+
+
+# SQLite numbers rows by itself only for INTEGER PRIMARY KEY.
+Sequence = BigInteger().with_variant(Integer, "sqlite")
+
+
+def _seq() -> Column[int]:
+    return Column("seq", Sequence, primary_key=True, autoincrement=True)
+
+
+organizations = Table(
+    "organizations",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("slug", String(64), nullable=False, unique=True),
+    Column("name", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+projects = Table(
+    "projects",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("organization_id", String(40), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    _seq(),
+    Column("id", String(40), nullable=False, unique=True),
+    Column("kind", String(16), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("hint", String(8), nullable=False),
+    Column("secret_hmac", LargeBinary(32), nullable=False, unique=True),
+    Column("organization_id", String(40), nullable=False),
+    Column("project_id", String(40), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("revoked_at", BigInteger),
+)
+
+files = Table(
+    "files",
+    metadata,
+    _seq(),
+    Column("project_id", String(40), nullable=False),
+    Column("id", String(40), nullable=False),
+    Column("filename", Sealed, nullable=False),
+    Column("purpose", String(24), nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("blob_key", Text, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("report", Sealed),
+    Column("created_at", BigInteger, nullable=False),
+    UniqueConstraint("project_id", "id"),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    _seq(),
+    Column("project_id", String(40), nullable=False),
+    Column("id", String(40), nullable=False),
+    Column("model", Text, nullable=False),
+    Column("base", Text, nullable=False),
+    Column("base_digest", String(64), nullable=False),
+    Column("parent_model", Text),
+    Column("training_file", String(40), nullable=False),
+    Column("validation_file", String(40)),
+    Column("suffix", String(64)),
+    Column("seed", BigInteger, nullable=False),
+    Column("requested", JSON, nullable=False),
+    Column("resolved", JSON(none_as_null=True)),
+    Column("legacy_hyperparameters", Boolean, nullable=False),
+    Column("metadata", Sealed),
+    Column("status", String(24), nullable=False),
+    Column("error", Sealed),
+    Column("trained_tokens", BigInteger),
+    Column("fine_tuned_model", Text),
+    Column("result_files", JSON, nullable=False),
+    Column("snapshot", JSON(none_as_null=True)),
+    Column("created_at", BigInteger, nullable=False),
+    Column("started_at", BigInteger),
+    Column("finished_at", BigInteger),
+    UniqueConstraint("project_id", "id"),
+)
+
+job_events = Table(
+    "job_events",
+    metadata,
+    _seq(),
+    Column("project_id", String(40), nullable=False),
+    Column("id", String(40), nullable=False),
+    Column("job_id", String(40), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("level", String(8), nullable=False),
+    Column("kind", String(24), nullable=False),
+    Column("message", Sealed, nullable=False),
+    Column("data", JSON(none_as_null=True)),
+    UniqueConstraint("project_id", "id"),
+    Index("ix_job_events_project_id_job_id_seq", "project_id", "job_id", "seq"),
+)
+
+epoch_checkpoints = Table(
+    "epoch_checkpoints",
+    metadata,
+    _seq(),
+    Column("project_id", String(40), nullable=False),
+    Column("job_id", String(40), nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("adapter_key", Text, nullable=False),
+    Column("adapter_digest", String(64), nullable=False),
+    Column("metrics", JSON, nullable=False),
+    UniqueConstraint("project_id", "job_id", "step"),
+)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    _seq(),
+    Column("project_id", String(40), nullable=False),
+    Column("id", String(40), nullable=False),
+    Column("job_id", String(40), nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("model_name", Text, nullable=False),
+    Column("metrics", JSON, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    UniqueConstraint("project_id", "id"),
+    UniqueConstraint("project_id", "job_id", "step"),
+)
+
+models = Table(
+    "models",
+    metadata,
+    _seq(),
+    Column("project_id", String(40), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("job_id", String(40), nullable=False),
+    Column("base", Text, nullable=False),
+    Column("base_digest", String(64), nullable=False),
+    Column("adapter_key", Text, nullable=False),
+    Column("adapter_digest", String(64), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    UniqueConstraint("project_id", "name"),
+)
+
+usage = Table(
+    "usage",
+    metadata,
+    _seq(),
+    Column("project_id", String(40), nullable=False),
+    Column("request_id", String(64), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("model", Text, nullable=False),
+    Column("base", Text, nullable=False),
+    Column("key_id", String(40)),
+    Column("end_user", Sealed),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("cost_nanodollars", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    UniqueConstraint("project_id", "request_id"),
+)
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("id", Sequence, primary_key=True, autoincrement=True),
+    Column("kind", String(24), nullable=False),
+    Column("subject", String(40), nullable=False),
+    Column("organization_id", String(40), nullable=False),
+    Column("organization_slug", String(64), nullable=False),
+    Column("project_id", String(40), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("fence", Integer, nullable=False),
+    Column("run_after", Float(53), nullable=False),
+    Column("lease_until", Float(53)),
+    Index("ix_tasks_state_kind_run_after", "state", "kind", "run_after"),
+    Index("ix_tasks_project_id_subject", "project_id", "subject"),
+)

@@ -1,0 +1,48 @@
+"""One transaction, and the repositories that work inside it.
+
+A repository of tenants' objects needs a Tenant: a query that forgets whose rows it may see does
+not type-check.
+"""
+
+from sqlalchemy.engine import Connection
+
+from tunery.domain.tenants import Tenant
+from tunery.storage.queue import Queue
+from tunery.storage.repositories.accounts import AccountRepository
+from tunery.storage.repositories.files import FileRepository
+from tunery.storage.repositories.jobs import JobRepository
+from tunery.storage.repositories.models import ModelRepository
+from tunery.storage.repositories.usage import UsageRepository
+
+
+class Transaction:
+    """Gives the repositories of one open transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def files(self, tenant: Tenant) -> FileRepository:
+        """Return the tenant's files."""
+        return FileRepository(self._connection, tenant)
+
+    def jobs(self, tenant: Tenant) -> JobRepository:
+        """Return the tenant's jobs."""
+        return JobRepository(self._connection, tenant)
+
+    def models(self, tenant: Tenant) -> ModelRepository:
+        """Return the tenant's tuned models."""
+        return ModelRepository(self._connection, tenant)
+
+    def usage(self, tenant: Tenant) -> UsageRepository:
+        """Return the tenant's ledger."""
+        return UsageRepository(self._connection, tenant)
+
+    @property
+    def accounts(self) -> AccountRepository:
+        """Return organizations, projects and keys."""
+        return AccountRepository(self._connection)
+
+    @property
+    def queue(self) -> Queue:
+        """Return the queue of background tasks."""
+        return Queue(self._connection)

@@ -1,0 +1,107 @@
+"""The adapter being learned: made over a base, saved and loaded, stepped by AdamW."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from tunery.model.adapter_file import AdapterWeights
+from tunery.model.base import BaseNetwork, linear, replace
+from tunery.model.lora import TrainedLinear
+
+RANK, ALPHA = 16, 32.0
+MAX_GRADIENT_NORM = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedAdapter:
+    """Every linear of the base with its A and B, and their optimizer."""
+
+    layers: dict[str, TrainedLinear]
+    optimizer: torch.optim.AdamW
+    dtype: torch.dtype
+    rank: int
+    alpha: float
+
+    @classmethod
+    def over(
+        cls, network: BaseNetwork, *, seed: int, start_from: AdapterWeights | None
+    ) -> "LearnedAdapter":
+        """Put a trained linear in the place of each of the base's.
+
+        With `start_from`, its weights are where learning begins, and its rank is kept.
+        """
+        rank = RANK if start_from is None else start_from.rank
+        alpha = ALPHA if start_from is None else start_from.alpha
+        generator = torch.Generator().manual_seed(seed)
+        layers = {}
+        for name in network.targets:
+            layer = TrainedLinear(linear(network, name), rank, alpha, generator)
+            if start_from is not None and name in start_from.layers:
+                down, up = start_from.layers[name]
+                with torch.no_grad():
+                    layer.down.copy_(down)
+                    layer.up.copy_(up)
+            replace(network, name, layer)
+            layers[name] = layer
+        parameters = [p for layer in layers.values() for p in (layer.down, layer.up)]
+        optimizer = torch.optim.AdamW(parameters, lr=0.0, weight_decay=0.0, fused=True)
+        return cls(layers, optimizer, network.dtype, rank, alpha)
+
+    def parameters(self) -> list[Tensor]:
+        """Return A and B of every layer, in the base's order."""
+        return [p for layer in self.layers.values() for p in (layer.down, layer.up)]
+
+    def step(self, learning_rate: float) -> float:
+        """Clip the gradients, step, and return their norm before clipping.
+
+        A norm that is not finite leaves the weights as they were.
+        """
+        norm = float(
+            torch.nn.utils.clip_grad_norm_(self.parameters(), MAX_GRADIENT_NORM, foreach=True)
+        )
+        if norm == norm and norm != float("inf"):
+            for group in self.optimizer.param_groups:
+                group["lr"] = learning_rate
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return norm
+
+    def weights(self) -> AdapterWeights:
+        """Return the adapter in the type it is computed in: what was trained, exactly."""
+        return AdapterWeights(
+            self.rank,
+            self.alpha,
+            {
+                name: (layer.down.detach().to(self.dtype), layer.up.detach().to(self.dtype))
+                for name, layer in self.layers.items()
+            },
+        )
+
+    def state(self) -> bytes:
+        """Return masters and moments, all a run needs to go on as if it had not stopped."""
+        tensors: dict[str, Tensor] = {}
+        state: dict[Tensor, dict[str, Any]] = self.optimizer.state
+        for name, layer in self.layers.items():
+            for part, parameter in (("down", layer.down), ("up", layer.up)):
+                tensors[f"{name}.{part}"] = parameter.detach()
+                for key, value in state.get(parameter, {}).items():
+                    tensors[f"{name}.{part}.{key}"] = value
+        return save(tensors)
+
+    def restore(self, data: bytes) -> None:
+        """Take up what `state` gave."""
+        tensors = load(data)
+        for name, layer in self.layers.items():
+            for part, parameter in (("down", layer.down), ("up", layer.up)):
+                with torch.no_grad():
+                    parameter.copy_(tensors[f"{name}.{part}"])
+                moments = {
+                    key: tensors[f"{name}.{part}.{key}"]
+                    for key in ("step", "exp_avg", "exp_avg_sq")
+                    if f"{name}.{part}.{key}" in tensors
+                }
+                if moments:
+                    self.optimizer.state[parameter] = moments

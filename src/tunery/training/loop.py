@@ -1,0 +1,205 @@
+"""A training run from first step to last: the trainer that runs on this machine.
+
+Steps, checkpoints and the end are reported; blobs are written below the run's own prefix. Knows
+no job's row: whether a report still counts is decided by whoever hears it.
+"""
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from tunery.datasets.batches import Example, epoch_batches, steps_per_epoch
+from tunery.datasets.rendering import ChatRenderer
+from tunery.domain.jobs import Adapter, EpochCheckpoint, Snapshot, StepMetrics
+from tunery.domain.ports.blobs import BlobStore
+from tunery.domain.ports.training import (
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    TrainingReport,
+    TrainingRun,
+)
+from tunery.model import adapter_file
+from tunery.model.base import BaseNetwork, compute_dtype, load_base
+from tunery.training.adapter import LearnedAdapter
+from tunery.training.data import load_examples
+from tunery.training.sft import batch_loss
+
+MAX_RANK = 256
+VALIDATIONS = 10  # looks at one validation batch during a run, besides the full ones
+_WARMUP_SHARE, _WARMUP_STEPS = 0.1, 20
+
+Report = Callable[[TrainingReport], None]
+
+
+class LocalTrainer:
+    """Trains on this machine, in this process, all on one thread."""
+
+    def __init__(
+        self, blobs: BlobStore, base: Path, learning_rate: float, threads: int, snapshot_s: float
+    ) -> None:
+        self._blobs = blobs
+        self._base = base
+        self._learning_rate = learning_rate
+        self._snapshot_s = snapshot_s
+        if threads:
+            torch.set_num_threads(threads)
+
+    def train(self, run: TrainingRun, report: Report) -> None:
+        """Carry out `run`."""
+        try:
+            _Run(self, run, report).go()
+        except MemoryError:
+            report(RunFailed("out_of_memory", _OUT_OF_MEMORY))
+        except RuntimeError as error:
+            if "allocate memory" not in str(error) and "out of memory" not in str(error).lower():
+                raise
+            report(RunFailed("out_of_memory", _OUT_OF_MEMORY))
+
+
+_OUT_OF_MEMORY = (
+    "Training needed more memory than the machine has; set a smaller batch_size or shorten the"
+    " examples."
+)
+
+
+def learning_rate_at(step: int, total_steps: int, peak: float) -> float:
+    """Return the rate of step `step` (from 1): linear warm-up, then linear decay to zero."""
+    warmup = min(_WARMUP_STEPS, max(1, round(total_steps * _WARMUP_SHARE)))
+    if step <= warmup:
+        return peak * step / warmup
+    return peak * (total_steps - step + 1) / (total_steps - warmup + 1)
+
+
+class _Run:
+    """One run's state."""
+
+    def __init__(self, trainer: LocalTrainer, run: TrainingRun, report: Report) -> None:
+        self.trainer, self.run, self.report = trainer, run, report
+        self.blobs = trainer._blobs
+        renderer = ChatRenderer.load(trainer._base)
+        self.network: BaseNetwork = load_base(trainer._base, compute_dtype())
+        self.training = self._examples(run.training_key, renderer)
+        self.validation = (
+            [] if run.validation_key is None else self._examples(run.validation_key, renderer)
+        )
+        numbers = run.hyperparameters
+        self.steps_per_epoch = steps_per_epoch(len(self.training), numbers.batch_size)
+        self.total_steps = self.steps_per_epoch * numbers.n_epochs
+        self.adapter = LearnedAdapter.over(
+            self.network, seed=run.seed, start_from=self._start_from()
+        )
+
+    def go(self) -> None:
+        """Train from the beginning, or from where an earlier attempt came to."""
+        numbers, peak = self.run.hyperparameters, self.trainer._learning_rate
+        peak *= numbers.learning_rate_multiplier
+        done = 0
+        if self.run.resume_from is not None:
+            self.adapter.restore(self.blobs.read(self.run.resume_from.key))
+            done = self.run.resume_from.step
+        self.report(RunStarted(self.total_steps, done + 1))
+        last_snapshot = time.monotonic()
+        lengths = [len(example.token_ids) for example in self.training]
+        for epoch in range(done // self.steps_per_epoch, numbers.n_epochs):
+            batches = epoch_batches(lengths, numbers.batch_size, seed=self.run.seed, epoch=epoch)
+            for index, batch in enumerate(batches):
+                step = epoch * self.steps_per_epoch + index + 1
+                if step <= done:
+                    continue
+                metrics = self._step(step, [self.training[i] for i in batch], peak)
+                if metrics is None:
+                    return
+                ends_epoch = index == len(batches) - 1
+                if ends_epoch:
+                    metrics = self._full_validation(metrics)
+                self.report(metrics)
+                if ends_epoch:
+                    self.report(self._checkpoint(epoch, metrics))
+                if ends_epoch or time.monotonic() - last_snapshot > self.trainer._snapshot_s:
+                    self.report(self._snapshot(step))
+                    last_snapshot = time.monotonic()
+        self.report(RunFinished(numbers.n_epochs * sum(lengths)))
+
+    def _step(self, step: int, batch: Sequence[Example], peak: float) -> StepMetrics | None:
+        """Take one optimizer step; return its numbers, or None when the run has failed."""
+        loss = batch_loss(self.network, batch)
+        if loss is None:  # every supervised token of the batch was cut off
+            return StepMetrics(step, self.total_steps, 0.0, 0.0)
+        value = float(loss.mean.detach())
+        loss.mean.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        norm = self.adapter.step(learning_rate_at(step, self.total_steps, peak))
+        if not (math.isfinite(value) and math.isfinite(norm)):
+            self.report(
+                RunFailed(
+                    "non_finite_loss",
+                    f"Training diverged: at step {step} the loss was {value} and the gradient's"
+                    f" norm {norm}. Set a lower learning_rate_multiplier; the last good checkpoint"
+                    " is kept.",
+                )
+            )
+            return None
+        metrics = StepMetrics(step, self.total_steps, value, loss.correct / _learned(batch))
+        every = max(1, self.total_steps // VALIDATIONS)
+        if self.validation and step % every == 0:
+            size = self.run.hyperparameters.batch_size
+            start = (step // every - 1) * size % len(self.validation)
+            found = self._evaluate(self.validation[start : start + size])
+            if found is not None:
+                metrics = replace(metrics, valid_loss=found[0], valid_mean_token_accuracy=found[1])
+        return metrics
+
+    def _full_validation(self, metrics: StepMetrics) -> StepMetrics:
+        found = self._evaluate(self.validation)
+        if found is None:
+            return metrics
+        return replace(metrics, full_valid_loss=found[0], full_valid_mean_token_accuracy=found[1])
+
+    def _evaluate(self, examples: Sequence[Example]) -> tuple[float, float] | None:
+        """Return mean loss and accuracy over the supervised tokens of `examples`."""
+        total = correct = tokens = 0.0
+        ordered = sorted(examples, key=lambda example: len(example.token_ids))
+        with torch.no_grad():
+            for start in range(0, len(ordered), 16):
+                batch = ordered[start : start + 16]
+                loss = batch_loss(self.network, batch)
+                if loss is not None:
+                    total += float(loss.mean) * _learned(batch)
+                    correct += loss.correct
+                    tokens += _learned(batch)
+        return (total / tokens, correct / tokens) if tokens else None
+
+    def _checkpoint(self, epoch: int, metrics: StepMetrics) -> EpochCheckpoint:
+        weights, config = adapter_file.write(self.adapter.weights(), self.run.base)
+        key = f"{self.run.output_prefix}/checkpoint-{metrics.step}"
+        self.blobs.put(f"{key}/{adapter_file.WEIGHTS}", weights)
+        self.blobs.put(f"{key}/{adapter_file.CONFIG}", config)
+        adapter = Adapter(key, hashlib.sha256(weights).hexdigest())
+        return EpochCheckpoint(metrics.step, epoch + 1, adapter, metrics)
+
+    def _snapshot(self, step: int) -> Snapshot:
+        key = f"{self.run.output_prefix}/snapshot-{step}.safetensors"
+        self.blobs.put(key, self.adapter.state())
+        return Snapshot(step, key)
+
+    def _examples(self, key: str, renderer: ChatRenderer) -> list[Example]:
+        return load_examples(self.blobs.stream(key), renderer, self.network.context_tokens)
+
+    def _start_from(self) -> adapter_file.AdapterWeights | None:
+        start = self.run.start_from
+        if start is None:
+            return None
+        weights = self.blobs.read(f"{start.key}/{adapter_file.WEIGHTS}")
+        if hashlib.sha256(weights).hexdigest() != start.digest:
+            raise adapter_file.BadAdapter(f"the adapter at {start.key} is not the one published")
+        config = self.blobs.read(f"{start.key}/{adapter_file.CONFIG}")
+        return adapter_file.read(weights, config, self.network.shapes(), MAX_RANK)
+
+
+def _learned(batch: Sequence[Example]) -> int:
+    return sum(example.learned for example in batch)

@@ -1,0 +1,59 @@
+"""The supervised loss, computed from hidden states of supervised tokens only."""
+
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor
+
+_CHUNK = 512  # rows of logits in memory at a time: 512 x 49,152 float32 are 100 MB
+
+
+class Loss(NamedTuple):
+    """The mean over tokens in nats, and how many of them the model's first choice got right."""
+
+    mean: Tensor
+    correct: int
+
+
+def supervised_loss(hidden_NC: Tensor, head_VC: Tensor, targets_N: Tensor) -> Loss:
+    """Return the mean cross-entropy of `targets_N` under softmax(hidden head^T).
+
+    The gradient for `hidden_NC` is made in the forward pass, chunk by chunk, so that the logits
+    [N, V] never exist whole; the head is frozen and gets none.
+    """
+    mean, correct = cast(
+        tuple[Tensor, Tensor], _ChunkedCrossEntropy.apply(hidden_NC, head_VC, targets_N)
+    )
+    return Loss(mean, int(correct))
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    """-log softmax(h W^T)[target] averaged; d/dh = (softmax - onehot) W / N."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        count = hidden.shape[0]
+        wants_gradient = ctx.needs_input_grad[0]
+        gradient = torch.empty_like(hidden) if wants_gradient else None
+        total = torch.zeros((), dtype=torch.float64)
+        correct = torch.zeros((), dtype=torch.int64)
+        for start in range(0, count, _CHUNK):
+            rows = slice(start, start + _CHUNK)
+            logits = (hidden[rows] @ head.t()).float()
+            wanted = targets[rows, None]
+            correct += (logits.argmax(-1) == targets[rows]).sum()
+            normalizer = torch.logsumexp(logits, -1, keepdim=True)
+            total += (normalizer - logits.gather(1, wanted)).sum().double()
+            if gradient is not None:
+                excess = logits.sub_(normalizer).exp_()
+                excess.scatter_add_(1, wanted, torch.full_like(normalizer, -1.0))
+                gradient[rows] = (excess.to(head.dtype) @ head) / count
+        if gradient is not None:
+            ctx.save_for_backward(gradient)
+        ctx.mark_non_differentiable(correct)
+        return (total / count).float(), correct
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * gradients[0].to(gradient.dtype), None, None

@@ -1,0 +1,1 @@
+"""Records to wire and wire to records, a module a noun, and nothing else."""

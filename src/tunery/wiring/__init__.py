@@ -1,0 +1,1 @@
+"""Settings to implementations, one module a process. Configuration stops here."""

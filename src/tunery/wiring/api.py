@@ -1,0 +1,37 @@
+"""The API process: no torch comes in here."""
+
+from starlette.types import ASGIApp
+
+from tunery.api.app import create_app
+from tunery.api.context import Context
+from tunery.inference.embedded import EmbeddedEngine
+from tunery.settings import Settings
+from tunery.storage.migrate import is_current
+from tunery.wiring.storage import (
+    engine_file,
+    load_pepper,
+    open_blobs,
+    open_database,
+    open_directory,
+    renderer_of,
+)
+
+
+def build_api(settings: Settings) -> ASGIApp:
+    """Return the API over the parts that the settings name."""
+    database = open_database(settings)
+    blobs = open_blobs(settings)
+    return create_app(
+        Context(
+            database=database,
+            blobs=blobs,
+            directory=open_directory(settings),
+            renderers=renderer_of,
+            engine=EmbeddedEngine(engine_file(settings), blobs),
+            pepper=load_pepper(settings),
+            results_as_base64=settings.results_content == "base64",
+            max_file_bytes=settings.max_file_bytes,
+            engine_context_tokens=settings.engine.context_tokens,
+            is_current=lambda: is_current(database),
+        )
+    )

@@ -1,0 +1,62 @@
+"""The engine's process: network, adapters and scheduler on one thread, HTTP on another."""
+
+import secrets
+from pathlib import Path
+
+import orjson
+import torch
+from fastapi import FastAPI
+
+from tunery.domain.errors import Unavailable
+from tunery.engine.adapters import AdapterStack
+from tunery.engine.scheduler import Limits, Scheduler
+from tunery.engine.server import EngineServer, start_thread
+from tunery.model.base import compute_dtype, load_base
+from tunery.settings import Settings
+from tunery.wiring.storage import engine_file, open_directory, renderer_of, write_private
+
+
+def build_engine(settings: Settings) -> tuple[FastAPI, Scheduler, str]:
+    """Return the engine's server, its running scheduler, and the secret it is asked with."""
+    base = open_directory(settings).base()
+    tokenizer = renderer_of(base).tokenizer
+    wanted = settings.engine
+    context = min(base.context_tokens, wanted.context_tokens)
+    vocabulary: list[int] = []
+
+    def build() -> Scheduler:
+        if wanted.threads:
+            torch.set_num_threads(wanted.threads)
+        try:
+            network = load_base(Path(base.path), compute_dtype())
+        except OSError as error:
+            raise Unavailable(
+                f"The base model cannot be loaded from {base.path}: {error}"
+            ) from None
+        vocabulary.append(network.head.weight.shape[0])
+        adapters = AdapterStack(network, wanted.adapters, wanted.max_rank)
+        limits = Limits(
+            rows=wanted.rows,
+            context_tokens=context,
+            queue=wanted.queue,
+            prefill_tokens=wanted.prefill_tokens,
+            prefill_tokens_busy=wanted.prefill_tokens_busy,
+        )
+        return Scheduler(network, adapters, tokenizer, limits)
+
+    scheduler = start_thread(build)
+    secret = secrets.token_urlsafe(32)
+    server = EngineServer(
+        scheduler,
+        tokenizer,
+        base_digest=base.digest,
+        vocabulary=vocabulary[0],
+        context_tokens=context,
+        secret=secret,
+    )
+    return server.app(), scheduler, secret
+
+
+def announce(settings: Settings, url: str, secret: str) -> None:
+    """Tell the other processes where the engine is, in a file that only this user can read."""
+    write_private(engine_file(settings), orjson.dumps({"url": url, "secret": secret}).decode())

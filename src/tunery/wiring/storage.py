@@ -1,0 +1,95 @@
+"""Database, blobs, catalogue, and the key over API keys: what every process needs."""
+
+import os
+import secrets
+from functools import lru_cache
+from pathlib import Path
+
+from tunery.datasets.rendering import ChatRenderer
+from tunery.domain.errors import Unavailable
+from tunery.domain.models import BaseModel
+from tunery.services.models import ModelDirectory
+from tunery.settings import Settings
+from tunery.storage.blobs import LocalBlobStore
+from tunery.storage.catalogue import Catalogue
+from tunery.storage.database import Database
+
+_SECRET_BYTES = 32
+
+
+def make_data_folder(settings: Settings) -> Path:
+    """Return the data folder, made for this user only where it is new."""
+    settings.data_path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return settings.data_path
+
+
+def open_database(settings: Settings) -> Database:
+    """Return the database of the settings."""
+    if settings.is_sqlite():
+        make_data_folder(settings)
+    return Database(settings.database)
+
+
+def open_blobs(settings: Settings) -> LocalBlobStore:
+    """Return the blob store of the settings."""
+    return LocalBlobStore(make_data_folder(settings))
+
+
+def open_directory(settings: Settings) -> ModelDirectory:
+    """Return the catalogue, and the base that is served."""
+    return ModelDirectory(Catalogue(settings.models_path), settings.base)
+
+
+def load_pepper(settings: Settings) -> bytes:
+    """Return the key of the HMAC over API keys; the first process of all makes it."""
+    if settings.secret is not None:
+        return settings.secret.get_secret_value().encode()
+    path = make_data_folder(settings) / "secret"
+    if not path.exists():
+        write_private(path, secrets.token_bytes(_SECRET_BYTES).hex(), replace=False)
+    return bytes.fromhex(path.read_text().strip())
+
+
+def write_private(path: Path, text: str, *, replace: bool = True) -> None:
+    """Write a file that only this user can read, whole or not at all.
+
+    Without `replace`, a file that another process made in the meantime is left as it is.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w") as handle:
+            handle.write(text)
+            handle.flush()
+            os.fsync(handle.fileno())
+        if replace:
+            temporary.rename(path)
+        elif not path.exists():
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                return
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@lru_cache(maxsize=8)
+def _renderer(path: str, digest: str) -> ChatRenderer:
+    del digest  # part of the key: a base that changes on disk is loaded anew
+    return ChatRenderer.load(Path(path))
+
+
+def renderer_of(base: BaseModel) -> ChatRenderer:
+    """Return the base's chat renderer; raise Unavailable where its files are missing."""
+    try:
+        return _renderer(base.path, base.digest)
+    except OSError as error:
+        raise Unavailable(
+            f"The base model's files are missing from {base.path}; run `tunery models pull`.",
+            code="model_files_missing",
+        ) from error
+
+
+def engine_file(settings: Settings) -> Path:
+    """Return where the embedded engine writes its address and secret."""
+    return settings.data_path / "engine.json"

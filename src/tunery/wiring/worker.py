@@ -1,0 +1,41 @@
+"""The worker process. Training runs in children of its own, so no torch comes in here either."""
+
+from tunery.inference.embedded import EmbeddedEngine
+from tunery.services.publishing import Tolerance
+from tunery.settings import Settings
+from tunery.telemetry import logger
+from tunery.wiring.storage import (
+    engine_file,
+    open_blobs,
+    open_database,
+    open_directory,
+    renderer_of,
+)
+from tunery.worker.executor import LocalExecutor
+from tunery.worker.loop import Worker
+from tunery.worker.portal import Portal
+from tunery.worker.stages import Stages
+
+
+def build_worker(settings: Settings) -> Worker:
+    """Return the worker over the parts that the settings name."""
+    database = open_database(settings)
+    blobs = open_blobs(settings)
+    blobs.sweep()
+    log = logger()
+    stages = Stages(
+        database=database,
+        blobs=blobs,
+        directory=open_directory(settings),
+        renderers=renderer_of,
+        engine=EmbeddedEngine(engine_file(settings), blobs),
+        executor=LocalExecutor(),
+        portal=Portal(),
+        tolerance=Tolerance(
+            settings.training.proof_mean,
+            settings.training.proof_max,
+            settings.training.proof_sequences,
+        ),
+        log=log,
+    )
+    return Worker(database, stages, lease_s=settings.lease_s, poll_s=settings.poll_s, log=log)

@@ -1,0 +1,135 @@
+"""Runs training, and the proof's reference, in child processes on this machine.
+
+A child reads its order from standard input and dies when that is closed: it cannot outlive the
+worker, however that ends. It answers on standard output; what it writes on standard error is the
+worker's log, and its last lines explain a crash.
+"""
+
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import IO
+
+from tunery.domain.errors import Unavailable
+from tunery.domain.ports.training import ProofRequest, RunFailed, TrainingReport, TrainingRun
+from tunery.worker.messages import PROOF, RUN, SCORES, decode_report
+
+_KEPT_LINES = 30
+
+
+class ChildDied(Exception):
+    """The child was killed from outside: what it did can be done again."""
+
+
+class LocalExecutor:
+    """An Executor of processes that start `tunery child ...`."""
+
+    def __init__(self, command: Sequence[str] = (sys.executable, "-m", "tunery", "child")) -> None:
+        self._command = list(command)
+
+    def start(self, run: TrainingRun) -> "LocalRun":
+        """Start a training process."""
+        return LocalRun(self._spawn("train", RUN.dump_json(run)))
+
+    def reference(self, request: ProofRequest) -> list[list[list[float]]]:
+        """Score with transformers + PEFT in a process of its own."""
+        child = self._spawn("reference", PROOF.dump_json(request))
+        tail = _Tail(child)
+        assert child.stdout is not None  # noqa: S101 - it is a pipe
+        answer = child.stdout.read()
+        if child.wait() != 0:
+            raise Unavailable(
+                f"The publishing check's reference failed: {tail.last()}", code="reference_failed"
+            )
+        return SCORES.validate_json(answer)
+
+    def _spawn(self, what: str, order: bytes) -> subprocess.Popen[bytes]:
+        child = subprocess.Popen(
+            [*self._command, what],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert child.stdin is not None  # noqa: S101 - it is a pipe
+        child.stdin.write(order + b"\n")
+        child.stdin.flush()  # and left open: its end is the child's end
+        return child
+
+
+class LocalRun:
+    """A training process and what it has reported."""
+
+    def __init__(self, child: subprocess.Popen[bytes]) -> None:
+        self._child = child
+        self._tail = _Tail(child)
+        self._reports: queue.Queue[TrainingReport | None] = queue.Queue()
+        self._ended = False
+        assert child.stdout is not None  # noqa: S101 - it is a pipe
+        threading.Thread(target=self._listen, args=(child.stdout,), daemon=True).start()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the process has ended and every report was yielded."""
+        return self._ended
+
+    @property
+    def pid(self) -> int:
+        """Return the process's id."""
+        return self._child.pid
+
+    def reports(self, wait_s: float) -> Iterator[TrainingReport]:
+        """Yield reports as they come, until none comes for `wait_s` seconds or the run ends.
+
+        Raises ChildDied where the process was killed; an exception inside it comes as RunFailed.
+        """
+        while not self._ended:
+            try:
+                report = self._reports.get(timeout=wait_s)
+            except queue.Empty:
+                return
+            if report is not None:
+                yield report
+                continue
+            self._ended = True
+            code = self._child.wait()
+            if code < 0:
+                raise ChildDied(f"the training process was killed by {signal.Signals(-code).name}")
+            if code > 0:
+                yield RunFailed("server_error", f"The training process failed: {self._tail.last()}")
+
+    def stop(self) -> None:
+        """Kill the process if it still runs."""
+        if self._child.poll() is None:
+            self._child.kill()
+        self._child.wait()
+
+    def _listen(self, pipe: IO[bytes]) -> None:
+        for line in pipe:
+            if line.endswith(b"\n"):  # a killed child may leave half a line
+                self._reports.put(decode_report(line))
+        self._reports.put(None)
+
+
+class _Tail:
+    """Passes a child's standard error on and keeps its last lines."""
+
+    def __init__(self, child: subprocess.Popen[bytes]) -> None:
+        self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
+        assert child.stderr is not None  # noqa: S101 - it is a pipe
+        self._thread = threading.Thread(target=self._listen, args=(child.stderr,), daemon=True)
+        self._thread.start()
+
+    def last(self) -> str:
+        """Return the last line with text: of a traceback, the error itself."""
+        self._thread.join(timeout=5)
+        return next((line for line in reversed(self._lines) if line.strip()), "no message")
+
+    def _listen(self, pipe: IO[bytes]) -> None:
+        for raw in pipe:
+            line = raw.decode("utf-8", "replace").rstrip()
+            self._lines.append(line[:500])
+            sys.stderr.write(line + "\n")

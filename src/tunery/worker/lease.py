@@ -1,0 +1,50 @@
+"""Keeps a claimed task while it is worked on, and notices when it is lost."""
+
+import threading
+import time
+
+from tunery.domain.errors import TuneryError
+from tunery.domain.tasks import LeaseLost, Task
+from tunery.storage.database import Database
+
+_LOOK_S = 1.0  # a cancelled job's task is gone: seen within this time
+
+
+class Lease:
+    """Renews the task's lease in the background until it is closed or lost."""
+
+    def __init__(self, database: Database, task: Task, lease_s: float) -> None:
+        self._database = database
+        self._task = task
+        self._lease_s = lease_s
+        self._lost = threading.Event()
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
+
+    def __enter__(self) -> "Lease":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closed.set()
+        self._thread.join()
+
+    def check(self) -> None:
+        """Raise LeaseLost once the task is not this worker's any more."""
+        if self._lost.is_set():
+            raise LeaseLost(f"task {self._task.id} ({self._task.kind} {self._task.subject})")
+
+    def _renew(self) -> None:
+        renewed = time.monotonic()
+        while not self._closed.wait(min(_LOOK_S, self._lease_s / 4)):
+            try:
+                with self._database.write() as tx:
+                    tx.queue.renew(self._task, self._lease_s)
+                renewed = time.monotonic()
+            except LeaseLost:
+                self._lost.set()
+                return
+            except TuneryError:  # the database does not answer: hope, until the lease has run out
+                if time.monotonic() - renewed > self._lease_s:
+                    self._lost.set()
+                    return

@@ -1,0 +1,71 @@
+"""The worker: two lanes that claim tasks and carry them out, until told to stop.
+
+The light lane checks files and prepares jobs; the heavy one trains and publishes, one job at a
+time, a finished run first. So a long training never keeps an upload from being checked.
+"""
+
+import threading
+from collections.abc import Sequence
+
+from tunery.domain.errors import TuneryError
+from tunery.domain.tasks import Task, TaskKind
+from tunery.storage.database import Database
+from tunery.telemetry import Logger
+from tunery.worker.lease import Lease
+from tunery.worker.stages import Stages
+
+# Each lane looks for these in order.
+LIGHT = ((TaskKind.CHECK_FILE, TaskKind.PREPARE_JOB),)
+HEAVY = ((TaskKind.PUBLISH_JOB,), (TaskKind.TRAIN_JOB,))
+
+
+class Worker:
+    """Claims and carries out tasks on two threads."""
+
+    def __init__(
+        self, database: Database, stages: Stages, *, lease_s: float, poll_s: float, log: Logger
+    ) -> None:
+        self._database = database
+        self._stages = stages
+        self._lease_s = lease_s
+        self._poll_s = poll_s
+        self._log = log
+        self._stopping = threading.Event()
+
+    def run(self) -> None:
+        """Work until `stop`."""
+        lanes = [
+            threading.Thread(target=self._lane, args=(kinds,), name=name, daemon=True)
+            for name, kinds in (("light", LIGHT), ("heavy", HEAVY))
+        ]
+        for lane in lanes:
+            lane.start()
+        for lane in lanes:
+            lane.join()
+
+    def stop(self) -> None:
+        """Claim no more. What runs is left to its lease: its process ends with this one."""
+        self._stopping.set()
+
+    def _lane(self, order: Sequence[Sequence[TaskKind]]) -> None:
+        while not self._stopping.is_set():
+            task = self._claim(order)
+            if task is None:
+                self._stopping.wait(self._poll_s)
+                continue
+            with Lease(self._database, task, self._lease_s) as lease:
+                self._stages.run(task, lease)
+
+    def _claim(self, order: Sequence[Sequence[TaskKind]]) -> Task | None:
+        try:
+            for kinds in order:
+                with self._database.read() as tx:  # looking takes no write lock
+                    waiting = tx.queue.has_free(kinds)
+                if waiting:
+                    with self._database.write() as tx:
+                        task = tx.queue.claim(kinds, self._lease_s)
+                    if task is not None:
+                        return task
+        except TuneryError as error:
+            self._log.warning("queue not reached", error=error.message)
+        return None

@@ -1,0 +1,128 @@
+"""Which service carries out which task, and what becomes of a task that cannot be carried out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tunery.domain.errors import StorageFull, TuneryError, Unavailable
+from tunery.domain.jobs import Adapter, JobError
+from tunery.domain.ports.blobs import BlobStore
+from tunery.domain.ports.engine import Engine
+from tunery.domain.ports.training import Executor
+from tunery.domain.tasks import MAX_CLAIMS, LeaseLost, Task, TaskKind
+from tunery.services import publishing, training, validation
+from tunery.services.models import ModelDirectory
+from tunery.storage.database import Database
+from tunery.telemetry import Logger
+from tunery.worker.executor import ChildDied
+from tunery.worker.lease import Lease
+from tunery.worker.portal import Portal
+
+_JOB_TASKS = (TaskKind.PREPARE_JOB, TaskKind.TRAIN_JOB, TaskKind.PUBLISH_JOB)
+_RETRY_S = 2.0
+_REPORT_WAIT_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """Carries out tasks with the parts it is given."""
+
+    database: Database
+    blobs: BlobStore
+    directory: ModelDirectory
+    renderers: validation.Renderers
+    engine: Engine
+    executor: Executor
+    portal: Portal
+    tolerance: publishing.Tolerance
+    log: Logger
+
+    def run(self, task: Task, lease: Lease) -> None:
+        """Carry out a claimed task; a failure is dealt with here."""
+        log = self.log.bind(task=task.kind, subject=task.subject, fence=task.fence)
+        try:
+            self._carry_out(task, lease)
+        except LeaseLost:
+            log.warning("task given up: cancelled, or another worker has it")
+        except validation.NotYet:
+            self._put_back(task, 0.2)
+        except (Unavailable, StorageFull, ChildDied) as error:
+            log.warning("task interrupted", error=str(error))
+            self._retry(task, str(error))
+        except TuneryError as error:
+            log.error("task failed", error=error.message)
+            self._abandon(task, JobError(error.code or "server_error", error.message, error.param))
+        except Exception:
+            log.exception("task failed by a bug")
+            self._abandon(
+                task, JobError("server_error", "The service failed; its log says more.", None)
+            )
+        else:
+            log.info("task done")
+        if task.kind in _JOB_TASKS:
+            training.clean_up(self.database, self.blobs, task)
+
+    def _carry_out(self, task: Task, lease: Lease) -> None:
+        match task.kind:
+            case TaskKind.CHECK_FILE:
+                validation.check_uploaded_file(self.database, self.blobs, task)
+            case TaskKind.PREPARE_JOB:
+                validation.prepare_job(
+                    self.database, self.blobs, self.directory.base(), self.renderers, task
+                )
+            case TaskKind.TRAIN_JOB:
+                self._train(task, lease)
+            case TaskKind.PUBLISH_JOB:
+                base = self.directory.base()
+                publishing.publish_job(
+                    self.database,
+                    self.blobs,
+                    base,
+                    self.renderers(base),
+                    self._score,
+                    self.executor.reference,
+                    self.tolerance,
+                    task,
+                )
+
+    def _train(self, task: Task, lease: Lease) -> None:
+        run = training.begin_run(self.database, task)
+        handle = self.executor.start(run)
+        try:
+            while not handle.finished:
+                lease.check()
+                for report in handle.reports(_REPORT_WAIT_S):
+                    training.record(self.database, self.blobs, task, report)
+                    lease.check()
+        finally:
+            handle.stop()
+
+    def _score(
+        self, token_ids: Sequence[Sequence[int]], base_digest: str, adapter: Adapter
+    ) -> publishing.Scores:
+        return self.portal.call(lambda: self.engine.score(token_ids, base_digest, adapter))
+
+    def _retry(self, task: Task, why: str) -> None:
+        """Give the task back for another try, or give up after many."""
+        if task.fence >= MAX_CLAIMS and task.kind in _JOB_TASKS:
+            message = f"The job was tried {task.fence} times; the last time: {why}"
+            self._abandon(task, JobError("server_error", message, None))
+        else:
+            self._put_back(task, _RETRY_S)
+
+    def _put_back(self, task: Task, delay_s: float) -> None:
+        try:
+            with self.database.write() as tx:
+                tx.queue.put_back(task, delay_s)
+        except TuneryError as error:  # its lease will run out instead
+            self.log.warning("task not put back", subject=task.subject, error=error.message)
+
+    def _abandon(self, task: Task, error: JobError) -> None:
+        try:
+            if task.kind in _JOB_TASKS:
+                training.abandon(self.database, task, error)
+            else:
+                self._put_back(task, 30.0)
+        except LeaseLost:
+            self.log.warning("task given up", subject=task.subject)
+        except TuneryError as problem:
+            self.log.warning("task not abandoned", subject=task.subject, error=problem.message)
