@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+import httpx2
+
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "tunery-data"
 TUNERY = Path(sys.executable).with_name("tunery")
@@ -56,8 +58,6 @@ def quiet(environment: "os._Environ[str]") -> dict[str, str]:
 
 def wait_until_ready(server: "subprocess.Popen[bytes]") -> dict[str, str]:
     """Return the client's environment once the server answers that it is ready."""
-    import httpx2
-
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline and server.poll() is None:
         time.sleep(0.3)

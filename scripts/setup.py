@@ -25,9 +25,8 @@ def check_python():
     """Stop where this Python cannot make the environment."""
     if sys.version_info < (3, 11):
         fail(
-            "Python {}.{} is too old; tunery needs 3.11 or newer. Try `make PYTHON=python3.12`.".format(
-                *sys.version_info[:2]
-            )
+            "Python {}.{} is too old; tunery needs 3.11 or newer. Try"
+            " `make PYTHON=python3.12`.".format(*sys.version_info[:2])
         )
     try:
         import ensurepip  # noqa: F401
@@ -41,7 +40,9 @@ def check_disk(torch):
     free = shutil.disk_usage(ROOT).free / 1024**3
     needed = NEEDED_GIB[torch]
     if free < needed:
-        fail("{} has {:.1f} GiB free; {} GiB are needed. Free some space.".format(ROOT, free, needed))
+        fail(
+            "{} has {:.1f} GiB free; {} GiB are needed. Free some space.".format(ROOT, free, needed)
+        )
 
 
 def state(dev, torch):
@@ -54,7 +55,7 @@ def state(dev, torch):
 
 
 def install_torch(pip, torch, cpu_index):
-    """Install torch: the build that pip has at hand, else the CPU build from PyTorch's own index."""
+    """Install torch: the build that pip has at hand, else the CPU build of PyTorch's index."""
     with open(os.path.join(ROOT, "constraints.txt")) as handle:
         pin = next(line.strip() for line in handle if line.startswith("torch=="))
     if torch == "cuda":
@@ -67,7 +68,7 @@ def install_torch(pip, torch, cpu_index):
     if at_hand.returncode == 0:
         print("Installed {} from what pip had at hand.".format(pin))
         return
-    print("Installing {}, CPU build: about 190 MB to download the first time.".format(pin))
+    print("Installing {}, CPU build: about 190 MB to download.".format(pin))
     where = [] if platform.system() != "Linux" else ["--index-url", cpu_index]
     if subprocess.call(pip + ["--no-deps"] + where + [pin]) != 0:
         fail("torch's CPU build could not be downloaded; is there a network? Then run it again.")

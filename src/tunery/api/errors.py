@@ -69,7 +69,8 @@ def _first(errors: list[ErrorDetails]) -> InvalidRequest:
     path = [
         str(part)
         for part in first["loc"]
-        if isinstance(part, int) or (not any(sign in part for sign in "[]()-") and part[:1].islower())
+        if isinstance(part, int)
+        or (not any(sign in part for sign in "[]()-") and part[:1].islower())
     ]
     path = [part for part in path if part not in ("body", "query", "path", "str", "int", "float")]
     param = ".".join(path) or None

@@ -81,10 +81,9 @@ def _data(settings: Settings) -> Iterator[Finding]:
 
 def _disk(settings: Settings) -> Iterator[Finding]:
     for subject, path in (("data disk", settings.data_path), ("models disk", settings.models_path)):
-        while not path.exists():
-            path = path.parent
-        free = shutil.disk_usage(path).free
-        cure = f"free some space on {path}" if free < _LOW_DISK_BYTES else ""
+        existing = next(p for p in (path, *path.parents) if p.exists())
+        free = shutil.disk_usage(existing).free
+        cure = f"free some space on {existing}" if free < _LOW_DISK_BYTES else ""
         yield Finding(subject, f"{free / 1024**3:.1f} GiB free", cure)
 
 

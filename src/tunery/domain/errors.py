@@ -17,7 +17,7 @@ TuneryError
 class TuneryError(Exception):
     """Base of the tree: one line that says what was got, what was needed, what to do.
 
-    `param` names the field at fault and `code` is OpenAI's machine-readable name, where there is one.
+    `param` names the field at fault, `code` is OpenAI's machine-readable name: where there are any.
     """
 
     def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
@@ -36,8 +36,8 @@ class ContextTooLong(InvalidRequest):
 
     def __init__(self, context_tokens: int, prompt_tokens: int, answer_tokens: int) -> None:
         super().__init__(
-            f"This model's maximum context length is {context_tokens} tokens. However, you requested"
-            f" {prompt_tokens + answer_tokens} tokens ({prompt_tokens} in the messages,"
+            f"This model's maximum context length is {context_tokens} tokens. However, you"
+            f" requested {prompt_tokens + answer_tokens} tokens ({prompt_tokens} in the messages,"
             f" {answer_tokens} in the completion). Please reduce the length of the messages or"
             " completion.",
             param="messages",

@@ -243,11 +243,16 @@ class Scheduler:
             self._end(row, None)
         elif count >= row.max_tokens:
             text += row.text.close()
-            reason = "stop" if row.text.stopped else "length"
-            row.on_delta(Delta(text, count, reason))
+            ended = self._stopped(row.text)
+            row.on_delta(Delta(text, count, "stop" if ended else "length"))
             self._end(row, None)
         else:
             row.on_delta(Delta(text, count))
+
+    @staticmethod
+    def _stopped(text: TextStream) -> bool:
+        """Return whether closing the text has found a stop string."""
+        return text.stopped
 
     def _drop_cancelled(self) -> None:
         for row in [*self._active.values(), *self._waiting]:

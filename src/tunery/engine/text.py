@@ -18,7 +18,7 @@ class TextStream:
         self.stopped = False
 
     def add(self, token: int) -> str:
-        """Return the text that `token` makes certain; `stopped` tells that a stop string ended it."""
+        """Return the text that `token` makes certain; `stopped` tells of a stop string."""
         self._ids.append(token)
         known = self._tokenizer.decode(self._ids[self._start : self._read])
         text = self._tokenizer.decode(self._ids[self._start :])

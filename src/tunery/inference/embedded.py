@@ -5,7 +5,7 @@ the new ones, so they are read again whenever the engine does not answer.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ class EmbeddedEngine:
             trust_env=False,  # loopback, whatever proxy the environment names
         )
 
-    async def generate(self, generation: Generation) -> AsyncIterator[Delta]:
+    async def generate(self, generation: Generation) -> AsyncGenerator[Delta, None]:
         """Yield the answer as the engine makes it."""
         body = {
             "prompt_ids": list(generation.prompt_ids),

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface
 
+from tunery.model.autograd import apply
+
 NAME = "tunery"
 _ROUND_TOKENS = 32
 
@@ -91,13 +93,13 @@ class PackedLayout:
         K = key_KTD.shape[0]
         G = H // K
         packed = torch.cat([query_HTD, key_KTD, value_KTD]).transpose(0, 1).reshape(T, -1)
-        padded = _Gather.apply(packed, self._gather, self._ungather).view(B, L, H + 2 * K, D)
+        padded = apply(_Gather, packed, self._gather, self._ungather).view(B, L, H + 2 * K, D)
         query = padded[:, :, :H].view(B, L, K, G, D).permute(0, 2, 3, 1, 4).reshape(B * K, G * L, D)
         key = padded[:, :, H : H + K].transpose(1, 2).reshape(B * K, L, D)
         value = padded[:, :, H + K :].transpose(1, 2).reshape(B * K, L, D)
-        out = _GroupedAttention.apply(query, key, value, self._mask.repeat(G, 1), scale)
+        out = apply(_GroupedAttention, query, key, value, self._mask.repeat(G, 1), scale)
         out = out.view(B, K, G, L, D).permute(0, 3, 1, 2, 4).reshape(B * L, H * D)
-        return cast(Tensor, _Gather.apply(out, self._scatter, self._unscatter))
+        return cast(Tensor, apply(_Gather, out, self._scatter, self._unscatter))
 
 
 class _Gather(torch.autograd.Function):

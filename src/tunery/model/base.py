@@ -34,11 +34,11 @@ class BaseNetwork:
 
     def shapes(self) -> dict[str, tuple[int, int]]:
         """Return (outputs, inputs) of each target."""
-        return {
-            name: (layer.weight.shape[0], layer.weight.shape[1])
-            for name in self.targets
-            for layer in [self.decoder.get_submodule(f"model.{name}")]
-        }
+        shapes = {}
+        for name in self.targets:
+            layer = linear(self, name)
+            shapes[name] = (layer.out_features, layer.in_features)
+        return shapes
 
     def hidden(self, token_ids_T: Tensor, layout: Any) -> Tensor:
         """Return the last hidden states, [T, hidden], of one row of tokens."""

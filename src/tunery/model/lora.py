@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tunery.model.autograd import apply
+
 
 class _LoraProduct(torch.autograd.Function):
     """The product and its gradients for x, A and B; W gets none, so none is kept for it."""
@@ -41,7 +43,8 @@ class TrainedLinear(nn.Module):
 
     def __init__(self, base: nn.Linear, rank: int, alpha: float, generator: torch.Generator):
         super().__init__()
-        self.weight, self.bias = base.weight, base.bias
+        self.weight = base.weight
+        self.bias: Tensor | None = base.bias
         bound = 1 / math.sqrt(base.in_features)
         down = torch.empty(rank, base.in_features).uniform_(-bound, bound, generator=generator)
         self.down = nn.Parameter(down)
@@ -51,9 +54,8 @@ class TrainedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the product; x is [1, T, K]."""
         dtype = self.weight.dtype
-        y: Tensor = _LoraProduct.apply(
-            x[0].to(dtype), self.weight, self.down.to(dtype), (self.up * self.scale).to(dtype)
-        )
+        down, up = self.down.to(dtype), (self.up * self.scale).to(dtype)
+        y: Tensor = apply(_LoraProduct, x[0].to(dtype), self.weight, down, up)
         return (y if self.bias is None else y + self.bias)[None]
 
 

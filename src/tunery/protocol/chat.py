@@ -132,7 +132,7 @@ class AssistantMessage(Response):
     role: Literal["assistant"] = "assistant"
     content: str
     refusal: str | None = None
-    annotations: list[Any] = []
+    annotations: list[Any] = Field(default_factory=list)
 
 
 class Choice(Response):

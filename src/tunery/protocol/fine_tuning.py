@@ -98,7 +98,7 @@ class FineTuningJob(Response):
     trained_tokens: int | None
     training_file: str
     validation_file: str | None
-    integrations: list[Any] = []
+    integrations: list[Any] = Field(default_factory=list)
     seed: int
     estimated_finish: int | None = None
     method: MethodBody

@@ -5,6 +5,7 @@ in fp32, loading the same files. Tolerance and measurement: docs/reference/publi
 """
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -121,7 +122,7 @@ def compare(served: Sequence[Sequence[float]], expected: Sequence[Sequence[float
         for left, right in zip(served, expected, strict=True)
         for a, b in zip(left, right, strict=True)
     ]
-    if any(difference != difference for difference in differences):
+    if not all(map(math.isfinite, differences)):
         return Proof(float("nan"), float("nan"), len(differences))
     return Proof(sum(differences) / len(differences), max(differences), len(differences))
 
@@ -169,8 +170,9 @@ def _register(
             tx,
             tenant,
             job.id,
-            f"Publishing check passed: served log-probabilities differ from the fp32 reference by"
-            f" {proof.mean:.4f} on average, {proof.maximum:.4f} at most, over {proof.tokens} tokens",
+            "Publishing check passed: served log-probabilities differ from the fp32 reference"
+            f" by {proof.mean:.4f} on average, {proof.maximum:.4f} at most, over"
+            f" {proof.tokens} tokens",
         )
         log(tx, tenant, job.id, f"New fine-tuned model created: {names[-1]}")
         log(tx, tenant, job.id, "The job has successfully completed")

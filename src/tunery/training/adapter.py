@@ -1,5 +1,6 @@
 """The adapter being learned: made over a base, saved and loaded, stepped by AdamW."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,7 +63,7 @@ class LearnedAdapter:
         norm = float(
             torch.nn.utils.clip_grad_norm_(self.parameters(), MAX_GRADIENT_NORM, foreach=True)
         )
-        if norm == norm and norm != float("inf"):
+        if math.isfinite(norm):
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate
             self.optimizer.step()

@@ -91,9 +91,8 @@ class _Run:
         numbers = run.hyperparameters
         self.steps_per_epoch = steps_per_epoch(len(self.training), numbers.batch_size)
         self.total_steps = self.steps_per_epoch * numbers.n_epochs
-        self.adapter = LearnedAdapter.over(
-            self.network, seed=run.seed, start_from=self._start_from()
-        )
+        start_from = self._start_from()  # reads the base's shapes before its linears are replaced
+        self.adapter = LearnedAdapter.over(self.network, seed=run.seed, start_from=start_from)
 
     def go(self) -> None:
         """Train from the beginning, or from where an earlier attempt came to."""

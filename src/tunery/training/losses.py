@@ -5,6 +5,8 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
+from tunery.model.autograd import apply
+
 _CHUNK = 512  # rows of logits in memory at a time: 512 x 49,152 float32 are 100 MB
 
 
@@ -21,9 +23,8 @@ def supervised_loss(hidden_NC: Tensor, head_VC: Tensor, targets_N: Tensor) -> Lo
     The gradient for `hidden_NC` is made in the forward pass, chunk by chunk, so that the logits
     [N, V] never exist whole; the head is frozen and gets none.
     """
-    mean, correct = cast(
-        tuple[Tensor, Tensor], _ChunkedCrossEntropy.apply(hidden_NC, head_VC, targets_N)
-    )
+    outputs = apply(_ChunkedCrossEntropy, hidden_NC, head_VC, targets_N)
+    mean, correct = cast(tuple[Tensor, Tensor], outputs)
     return Loss(mean, int(correct))
 
 

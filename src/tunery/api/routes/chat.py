@@ -1,7 +1,7 @@
 """/v1/chat/completions: limits, generate, settle."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -118,7 +118,7 @@ class _Answer:
         return self._events(deltas, first, with_usage)
 
     async def _events(
-        self, deltas: AsyncIterator[Delta], first: Delta, with_usage: bool
+        self, deltas: AsyncGenerator[Delta, None], first: Delta, with_usage: bool
     ) -> AsyncIterator[bytes]:
         maker = ChunkMaker(
             completion_id=new_id("chatcmpl-"),
@@ -137,7 +137,7 @@ class _Answer:
                 delta = await anext(deltas)
         finally:
             with anyio.CancelScope(shield=True):
-                await deltas.aclose()  # type: ignore[attr-defined]  # it is a generator
+                await deltas.aclose()
                 await self._settle(delta.completion_tokens)
         yield _event(maker.last(delta.finish_reason), with_usage)
         if with_usage:

@@ -1,6 +1,6 @@
 """What answers: token ids in, text and token counts out."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -50,7 +50,7 @@ class EngineHealth:
 class Engine(Protocol):
     """One base model, any number of adapters. Closing the iterator cancels the generation."""
 
-    def generate(self, generation: Generation) -> AsyncIterator[Delta]:
+    def generate(self, generation: Generation) -> AsyncGenerator[Delta, None]:
         """Yield the answer; raise Overloaded or Unavailable where none can be made."""
 
     async def score(
