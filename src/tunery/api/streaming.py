@@ -1,17 +1,19 @@
 """Server-sent events as OpenAI sends them, and answers that end when their client goes away."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
+import anyio
 import orjson
 from fastapi import Request
+from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from tunery.api.errors import error_body
 from tunery.domain.errors import TuneryError
 
 DONE = b"data: [DONE]\n\n"
-MEDIA_TYPE = "text/event-stream"
 
 Result = TypeVar("Result")
 
@@ -25,7 +27,30 @@ def event(value: Any) -> bytes:
     return b"data: " + orjson.dumps(value) + b"\n\n"
 
 
-async def with_errors(events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+class EventStream(StreamingResponse):
+    """Events as a response; `close` is awaited however it ends, a client that goes away included.
+
+    An unstarted generator runs no cleanup of its own, so cleaning up is not left to it.
+    """
+
+    def __init__(
+        self, events: AsyncGenerator[bytes, None], close: Callable[[], Awaitable[None]]
+    ) -> None:
+        super().__init__(_with_errors(events), media_type="text/event-stream")
+        self._events = events
+        self._close = close
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the events."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._events.aclose()
+                await self._close()
+
+
+async def _with_errors(events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Pass events on; an error in mid-stream becomes an error event, and no [DONE] follows it."""
     try:
         async for item in events:

@@ -9,6 +9,8 @@ import typer
 from tunery.cli.console import load_settings
 from tunery.cli.libraries import quiet_libraries
 from tunery.cli.supervised import die_with_parent
+from tunery.domain.errors import TuneryError
+from tunery.domain.ports.training import RunFailed
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -39,8 +41,12 @@ def train() -> None:
     output = _private_output()
     run = RUN.validate_json(_order())
     quiet_libraries()
-    trainer = build_trainer(load_settings(), run.base, run.base_digest)
-    trainer.train(run, lambda report: _write(output, encode_report(report)))
+    try:
+        trainer = build_trainer(load_settings(), run.base, run.base_digest)
+        trainer.train(run, lambda report: _write(output, encode_report(report)))
+    except TuneryError as error:  # a full disk, a base that has changed: the owner can be told
+        report = RunFailed(error.code or "server_error", error.message)
+        _write(output, encode_report(report))
 
 
 @app.command()

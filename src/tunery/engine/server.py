@@ -14,6 +14,7 @@ import orjson
 from fastapi import Depends, FastAPI, Header, HTTPException, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.types import Receive, Scope, Send
 
 from tunery.datasets.tokenizer import TextTokenizer
 from tunery.domain.errors import Overloaded, TuneryError
@@ -25,6 +26,20 @@ from tunery.model import adapter_file
 
 MAX_ADAPTER_BYTES = 512 * 1024 * 1024
 TokenId = Annotated[int, Field(ge=0)]
+
+
+class _RowStream(StreamingResponse):
+    """An answer's lines; a client that goes away at any moment cancels the row."""
+
+    def __init__(self, lines: AsyncIterator[bytes], cancel: Callable[[], None]) -> None:
+        super().__init__(lines, media_type="application/x-ndjson")
+        self._cancel = cancel
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._cancel()
 
 
 class GenerateBody(BaseModel):
@@ -106,7 +121,7 @@ class EngineServer:
             on_end=deliver,
         )
         await self._on_scheduler(lambda: self._scheduler.submit(row))
-        return StreamingResponse(self._lines(row, results), media_type="application/x-ndjson")
+        return _RowStream(self._lines(row, results), lambda: self._cancel(row))
 
     async def _lines(
         self, row: Row, results: "asyncio.Queue[Delta | TuneryError | None]"
@@ -118,8 +133,12 @@ class EngineServer:
                     return
                 yield orjson.dumps(result) + b"\n"
         finally:
-            row.cancelled = True
-            self._scheduler.call(idle_callback)  # wakes the scheduler up to see it
+            self._cancel(row)
+
+    def _cancel(self, row: Row) -> None:
+        """Have the scheduler drop the row, if it is not at its end."""
+        row.cancelled = True
+        self._scheduler.call(idle_callback)  # wakes the scheduler up to see it
 
     async def score(self, body: ScoreBody) -> list[list[float]]:
         """Return log-probabilities, computed by the path that answers requests."""

@@ -23,7 +23,10 @@ MAX_FILENAME = 255
 class Upload:
     """A file on its way in. The purpose may become known only after the bytes."""
 
-    def __init__(self, writer: BlobWriter, file_id: str, blob_key: str, max_bytes: int) -> None:
+    def __init__(
+        self, blobs: BlobStore, writer: BlobWriter, file_id: str, blob_key: str, max_bytes: int
+    ) -> None:
+        self._blobs = blobs
         self._writer = writer
         self._id = file_id
         self._blob_key = blob_key
@@ -75,10 +78,17 @@ class Upload:
             created_at=int(time.time()),
         )
         self._writer.commit()
-        with database.write() as tx:
-            tx.files(tenant).add(file)
-            if checked:
-                tx.queue.add(tenant, TaskKind.CHECK_FILE, file.id)
+        try:
+            with database.write() as tx:
+                tx.files(tenant).add(file)
+                if checked:
+                    tx.queue.add(tenant, TaskKind.CHECK_FILE, file.id)
+        except Exception:
+            with database.read() as tx:  # the row may stand although its writer heard an error
+                known = tx.files(tenant).get(file.id)
+            if known is None:
+                self._blobs.delete(self._blob_key)
+            raise
         return file
 
     def _require_jsonl(self) -> None:
@@ -104,18 +114,9 @@ class Upload:
 
 
 @contextmanager
-def receive(
-    database: Database, blobs: BlobStore, tenant: Tenant, max_bytes: int
-) -> Iterator[Upload]:
-    """Open an upload; leaving the block by an error keeps nothing of it."""
+def receive(blobs: BlobStore, tenant: Tenant, max_bytes: int) -> Iterator[Upload]:
+    """Open an upload; leaving the block without `finish` keeps nothing of it."""
     file_id = new_id("file-")
     blob_key = f"{tenant.project_id}/files/{file_id}"
     with blobs.writer(blob_key) as writer:
-        try:
-            yield Upload(writer, file_id, blob_key, max_bytes)
-        except BaseException:
-            with database.read() as tx:  # the row may stand although its caller heard an error
-                known = tx.files(tenant).get(file_id)
-            if known is None:
-                blobs.delete(blob_key)
-            raise
+        yield Upload(blobs, writer, file_id, blob_key, max_bytes)

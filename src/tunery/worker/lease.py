@@ -10,10 +10,17 @@ from tunery.storage.database import Database
 _LOOK_S = 1.0  # a cancelled job's task is gone: seen within this time
 
 
+class Stopping(Exception):
+    """The worker is to stop: its task is to be given back."""
+
+
 class Lease:
     """Renews the task's lease in the background until it is closed or lost."""
 
-    def __init__(self, database: Database, task: Task, lease_s: float) -> None:
+    def __init__(
+        self, database: Database, task: Task, lease_s: float, stopping: threading.Event
+    ) -> None:
+        self._stopping = stopping
         self._database = database
         self._task = task
         self._lease_s = lease_s
@@ -30,7 +37,9 @@ class Lease:
         self._thread.join()
 
     def check(self) -> None:
-        """Raise LeaseLost once the task is not this worker's any more."""
+        """Raise LeaseLost once the task is another's, or Stopping where the worker is to stop."""
+        if self._stopping.is_set():
+            raise Stopping
         if self._lost.is_set():
             raise LeaseLost(f"task {self._task.id} ({self._task.kind} {self._task.subject})")
 

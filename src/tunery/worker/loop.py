@@ -44,7 +44,7 @@ class Worker:
             lane.join()
 
     def stop(self) -> None:
-        """Claim no more. What runs is left to its lease: its process ends with this one."""
+        """Claim no more, and give a training run back: it goes on elsewhere from its snapshot."""
         self._stopping.set()
 
     def _lane(self, order: Sequence[Sequence[TaskKind]]) -> None:
@@ -53,7 +53,7 @@ class Worker:
             if task is None:
                 self._stopping.wait(self._poll_s)
                 continue
-            with Lease(self._database, task, self._lease_s) as lease:
+            with Lease(self._database, task, self._lease_s, self._stopping) as lease:
                 self._stages.run(task, lease)
 
     def _claim(self, order: Sequence[Sequence[TaskKind]]) -> Task | None:

@@ -14,7 +14,7 @@ from tunery.services.models import ModelDirectory
 from tunery.storage.database import Database
 from tunery.telemetry import Logger
 from tunery.worker.executor import ChildDied
-from tunery.worker.lease import Lease
+from tunery.worker.lease import Lease, Stopping
 from tunery.worker.portal import Portal
 
 _JOB_TASKS = (TaskKind.PREPARE_JOB, TaskKind.TRAIN_JOB, TaskKind.PUBLISH_JOB)
@@ -43,6 +43,9 @@ class Stages:
             self._carry_out(task, lease)
         except LeaseLost:
             log.warning("task given up: cancelled, or another worker has it")
+        except Stopping:
+            log.info("task given back: the worker stops")
+            self._put_back(task, 0.0)
         except validation.NotYet:
             self._put_back(task, 0.2)
         except (Unavailable, StorageFull, ChildDied) as error:

@@ -1,20 +1,19 @@
 """/v1/chat/completions: limits, generate, settle."""
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import anyio
 from fastapi import APIRouter, Request
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
 from tunery.api import streaming
 from tunery.api.body import documented, read_json
 from tunery.api.context import Context, context_of
 from tunery.api.gate import Caller, CallerDependency
+from tunery.domain.errors import TuneryError
 from tunery.domain.ids import new_id
 from tunery.domain.ports.engine import Delta
 from tunery.protocol.chat import (
@@ -55,8 +54,8 @@ async def create(request: Request, caller: CallerDependency) -> Response:
     answer = _Answer(context, caller, prepared)
     if body.stream:
         with_usage = body.stream_options is not None and body.stream_options.include_usage
-        events = await answer.events(with_usage)
-        return StreamingResponse(streaming.with_errors(events), media_type=streaming.MEDIA_TYPE)
+        await answer.start()  # an engine that refuses does so as an HTTP error, not as an event
+        return streaming.EventStream(answer.events(with_usage), answer.close)
     try:
         whole = await streaming.unless_gone(request, answer.whole())
     except streaming.ClientGone:
@@ -78,89 +77,85 @@ def _request(body: CreateChatCompletionRequest) -> chat.ChatRequest:
     )
 
 
-@dataclass(slots=True)
 class _Answer:
-    """One answer: generated, passed on, and settled with what was really made."""
+    """One answer: generated, passed on, and settled once with what was really made."""
 
-    context: Context
-    caller: Caller
-    prepared: chat.PreparedChat
+    def __init__(self, context: Context, caller: Caller, prepared: chat.PreparedChat) -> None:
+        self._context = context
+        self._caller = caller
+        self._prepared = prepared
+        self._deltas = context.engine.generate(prepared.generation)
+        self._last = Delta("", 0)
+        self._settled = False
 
     async def whole(self) -> ChatCompletion:
-        """Return the answer as one object."""
-        text, last = "", Delta("", 0)
-        async with aclosing(self.context.engine.generate(self.prepared.generation)) as deltas:
-            try:
-                async for last in deltas:
-                    text += last.text
-            except BaseException:
-                if last.completion_tokens:
-                    await self._settle(last.completion_tokens)
-                raise
-        await self._settle(last.completion_tokens)
+        """Return the answer as one object. One that fails was not served, and is not charged."""
+        text = ""
+        try:
+            async for delta in self._deltas:
+                self._last = delta
+                text += delta.text
+        except TuneryError:
+            self._settled = True
+            raise
+        finally:
+            await self.close()
         return to_wire_completion(
             completion_id=new_id("chatcmpl-"),
             created=int(time.time()),
-            model=self.prepared.model.name,
+            model=self._prepared.model.name,
             fingerprint=self._fingerprint(),
             text=text,
-            last=last,
-            prompt_tokens=self.prepared.prompt_tokens,
+            last=self._last,
+            prompt_tokens=self._prepared.prompt_tokens,
         )
 
-    async def events(self, with_usage: bool) -> AsyncIterator[bytes]:
-        """Return the answer as events, once the engine has accepted it.
+    async def start(self) -> None:
+        """Wait for the first token; raise what the engine refuses with."""
+        self._last = await anext(self._deltas)
 
-        An engine that refuses does so before the first byte, so that it is an HTTP error.
-        """
-        deltas = self.context.engine.generate(self.prepared.generation)
-        first = await anext(deltas)
-        return self._events(deltas, first, with_usage)
-
-    async def _events(
-        self, deltas: AsyncGenerator[Delta, None], first: Delta, with_usage: bool
-    ) -> AsyncIterator[bytes]:
+    async def events(self, with_usage: bool) -> AsyncGenerator[bytes, None]:
+        """Yield the answer as events: [DONE] comes last, once the ledger has it."""
         maker = ChunkMaker(
             completion_id=new_id("chatcmpl-"),
             created=int(time.time()),
-            model=self.prepared.model.name,
+            model=self._prepared.model.name,
             fingerprint=self._fingerprint(),
         )
-        delta = first
-        try:
-            yield _event(maker.first(), with_usage)
-            while True:
-                if delta.text:
-                    yield _event(maker.text(delta.text), with_usage)
-                if delta.finish_reason is not None:
-                    break
-                delta = await anext(deltas)
-        finally:
-            with anyio.CancelScope(shield=True):
-                await deltas.aclose()
-                await self._settle(delta.completion_tokens)
-        yield _event(maker.last(delta.finish_reason), with_usage)
+        yield _event(maker.first(), with_usage)
+        while True:
+            if self._last.text:
+                yield _event(maker.text(self._last.text), with_usage)
+            if self._last.finish_reason is not None:
+                break
+            self._last = await anext(self._deltas)
+        await self.close()
+        yield _event(maker.last(self._last.finish_reason), with_usage)
         if with_usage:
-            usage = to_wire_usage(self.prepared.prompt_tokens, delta.completion_tokens)
-            yield _event(maker.usage(usage), with_usage)
+            used = to_wire_usage(self._prepared.prompt_tokens, self._last.completion_tokens)
+            yield _event(maker.usage(used), with_usage)
         yield streaming.DONE
 
-    async def _settle(self, completion_tokens: int) -> None:
-        """Write the ledger, whatever happens to the request meanwhile."""
+    async def close(self) -> None:
+        """Stop the engine's work and write the ledger, whatever becomes of the request."""
         with anyio.CancelScope(shield=True):
+            await self._deltas.aclose()
+            if self._settled:
+                return
+            self._settled = True
             await run_in_threadpool(
                 chat.settle_chat,
-                self.context.database,
-                self.caller.tenant,
-                self.caller.key_id,
-                self.caller.request_id,
-                self.prepared,
-                completion_tokens,
+                self._context.database,
+                self._caller.tenant,
+                self._caller.key_id,
+                self._caller.request_id,
+                self._prepared,
+                self._last.completion_tokens,
             )
 
     def _fingerprint(self) -> str:
         """Return which weights answer: the base's digest, and the adapter's."""
-        model = self.prepared.model
+        model = self._prepared.model
         adapter = "base" if model.tuned is None else model.tuned.adapter.digest[:10]
         return f"fp_{model.base.digest[:10]}_{adapter}"
 

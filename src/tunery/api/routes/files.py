@@ -86,7 +86,7 @@ async def delete(request: Request, caller: CallerDependency, file_id: str) -> Fi
 
 async def _receive(request: Request, tenant: Tenant) -> StoredFile:
     context = context_of(request)
-    with uploads.receive(context.database, context.blobs, tenant, context.max_file_bytes) as upload:
+    with uploads.receive(context.blobs, tenant, context.max_file_bytes) as upload:
 
         def on_field(name: str, value: str) -> None:
             if name != "purpose":
