@@ -41,7 +41,7 @@ class TrainingSettings(BaseModel):
     threads: int = Field(0, ge=0, le=256, description="compute threads; 0 takes every core")
     snapshot_s: float = Field(60.0, gt=0, description="seconds between resume points")
     proof_sequences: int = Field(16, ge=1, le=256, description="held-out texts of the proof")
-    proof_mean: float = Field(0.06, gt=0, description="mean log-probability difference allowed")
+    proof_mean: float = Field(0.05, gt=0, description="mean log-probability difference allowed")
     proof_max: float = Field(0.6, gt=0, description="largest log-probability difference allowed")
 
 
@@ -71,7 +71,9 @@ class Settings(BaseSettings):
     max_file_bytes: int = Field(512 * 1024 * 1024, ge=1024, description="largest upload")
     lease_s: float = Field(15.0, gt=0.5, description="seconds until a silent worker's task moves")
     poll_s: float = Field(0.5, gt=0, description="seconds between looks at the queue")
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="the least that is logged"
+    )
     engine: EngineSettings = EngineSettings()
     training: TrainingSettings = TrainingSettings()
 

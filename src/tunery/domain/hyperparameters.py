@@ -2,14 +2,15 @@
 
 from tunery.domain.jobs import Hyperparameters, RequestedHyperparameters
 
-_STEPS_WANTED = 120
+_STEPS_WANTED = 80
 
 
 def resolve(requested: RequestedHyperparameters, examples: int) -> Hyperparameters:
     """Return the numbers to train with.
 
-    Auto is chosen by measurement on small bases (`benchmarks/auto.py` prints the table), within
-    OpenAI's ranges: batches of 8, and as many epochs as give about 120 steps, from 1 to 25.
+    Auto is chosen for small bases, within OpenAI's ranges: batches of 8, and as many epochs as
+    give about 80 steps, from 1 to 25. On the quickstart's data that is two epochs, which reach
+    what three do (docs/reference/training.md has the figures).
     """
     batch_size, n_epochs = requested.batch_size, requested.n_epochs
     multiplier = requested.learning_rate_multiplier
