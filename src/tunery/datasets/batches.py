@@ -43,3 +43,17 @@ def epoch_batches(
         batches += [members[i : i + batch_size] for i in range(0, len(members), batch_size)]
     generator.shuffle(batches)
     return batches
+
+
+def micro_batches(batch: Sequence[Example], max_tokens: int) -> list[list[Example]]:
+    """Cut a batch into parts of at most `max_tokens` tokens; a longer example stands alone."""
+    parts: list[list[Example]] = []
+    room = 0
+    for example in batch:
+        size = len(example.token_ids)
+        if not parts or size > room:
+            parts.append([])
+            room = max_tokens
+        parts[-1].append(example)
+        room -= size
+    return parts

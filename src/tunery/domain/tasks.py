@@ -15,18 +15,22 @@ class TaskKind(StrEnum):
     PUBLISH_JOB = "publish_job"
 
 
-MAX_CLAIMS = 8  # a task that broke this many workers fails its job instead of breaking another
+MAX_FAILURES = 8  # a task that failed or broke its worker this often fails its job
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A claimed task. `fence` grows with each claim: a write under an older one is refused."""
+    """A claimed task. `fence` grows with each claim: a write under an older one is refused.
+
+    `failures` counts the tries that ended in a fault or in silence; being put back is none.
+    """
 
     id: int
     kind: TaskKind
     subject: str
     tenant: Tenant
     fence: int
+    failures: int = 0
 
 
 class LeaseLost(Exception):

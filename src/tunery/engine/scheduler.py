@@ -144,6 +144,20 @@ class Scheduler:
                 continue
             return
 
+    def warm_up(self) -> None:
+        """Compute one short text, so that the first request waits for no kernel to be compiled.
+
+        Raises what the base's network raises where it cannot be computed with our attention.
+        """
+        ends: list[TuneryError | None] = []
+        ids = [0] * 16
+        row = Row(ids, None, 0, Sampling(0, 1, None), None, idle_callback, ends.append, scores=[])
+        self.submit(row)
+        while self._active or self._waiting:
+            self.step()
+        if ends[0] is not None:
+            raise ends[0]
+
     def step(self) -> None:
         """Compute one step; a failure ends the rows in it, and only those."""
         self._drop_cancelled()
@@ -156,7 +170,7 @@ class Scheduler:
         try:
             with torch.inference_mode():
                 self._compute()
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             for row in list(self._active.values()):
                 self._end(row, TuneryError(f"The engine failed: {error}", code="engine_error"))
 

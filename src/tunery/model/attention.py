@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers import AttentionInterface
 
@@ -19,6 +20,8 @@ from tunery.model.autograd import apply
 
 NAME = "tunery"
 _ROUND_TOKENS = 32
+_LONG = 768  # from this length on, keeping the probabilities costs more than computing them again
+_NOT_OURS = ("sliding_window", "softcap", "s_aux", "sinks")
 
 
 class Layout(Protocol):
@@ -41,7 +44,10 @@ def _attention(
     **unused: Any,
 ) -> tuple[Tensor, None]:
     """Follow transformers' attention interface: [1, H, T, D] in, [1, T, H, D] out."""
-    del attention_mask, unused
+    del attention_mask
+    for name in _NOT_OURS:
+        if unused.get(name) is not None:
+            raise ValueError(f"This base's attention uses {name}, which is not supported yet.")
     dtype = value.dtype  # rotation is computed in float32, like the residual stream
     out = layout.attend(module.layer_idx, query[0].to(dtype), key[0].to(dtype), value[0], scaling)
     return out.view(1, out.shape[0], query.shape[1], query.shape[3]), None
@@ -91,15 +97,34 @@ class PackedLayout:
         B, L = self.sequences, self.longest
         H, T, D = query_HTD.shape
         K = key_KTD.shape[0]
-        G = H // K
         packed = torch.cat([query_HTD, key_KTD, value_KTD]).transpose(0, 1).reshape(T, -1)
         padded = apply(_Gather, packed, self._gather, self._ungather).view(B, L, H + 2 * K, D)
-        query = padded[:, :, :H].view(B, L, K, G, D).permute(0, 2, 3, 1, 4).reshape(B * K, G * L, D)
-        key = padded[:, :, H : H + K].transpose(1, 2).reshape(B * K, L, D)
-        value = padded[:, :, H + K :].transpose(1, 2).reshape(B * K, L, D)
-        out = apply(_GroupedAttention, query, key, value, self._mask.repeat(G, 1), scale)
-        out = out.view(B, K, G, L, D).permute(0, 3, 1, 2, 4).reshape(B * L, H * D)
+        out = self._streamed(padded, K, scale) if L > _LONG else self._products(padded, K, scale)
         return cast(Tensor, apply(_Gather, out, self._scatter, self._unscatter))
+
+    def _products(self, padded_BLHD: Tensor, key_heads: int, scale: float) -> Tensor:
+        """Attend by batched products that keep the probabilities: fastest for short sequences."""
+        B, L, heads, D = padded_BLHD.shape
+        K, H = key_heads, heads - 2 * key_heads
+        G = H // K
+        query = padded_BLHD[:, :, :H].view(B, L, K, G, D).permute(0, 2, 3, 1, 4)
+        key = padded_BLHD[:, :, H : H + K].transpose(1, 2).reshape(B * K, L, D)
+        value = padded_BLHD[:, :, H + K :].transpose(1, 2).reshape(B * K, L, D)
+        grouped = query.reshape(B * K, G * L, D)
+        out = apply(_GroupedAttention, grouped, key, value, self._mask.repeat(G, 1), scale)
+        out = out.view(B, K, G, L, D).permute(0, 3, 1, 2, 4)
+        return cast(Tensor, out.reshape(B * L, H * D))
+
+    def _streamed(self, padded_BLHD: Tensor, key_heads: int, scale: float) -> Tensor:
+        """Attend without keeping the probabilities: memory grows with L, not with its square."""
+        B, L, heads, D = padded_BLHD.shape
+        K, H = key_heads, heads - 2 * key_heads
+        all_heads = padded_BLHD.transpose(1, 2)
+        query, key, value = all_heads[:, :H], all_heads[:, H : H + K], all_heads[:, H + K :]
+        out = F.scaled_dot_product_attention(
+            query, key, value, is_causal=True, scale=scale, enable_gqa=True
+        )
+        return out.transpose(1, 2).reshape(B * L, H * D)
 
 
 class _Gather(torch.autograd.Function):

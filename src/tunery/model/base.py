@@ -81,6 +81,8 @@ def load_base(folder: Path, dtype: torch.dtype) -> BaseNetwork:
         for name, module in decoder.named_modules()
         if isinstance(module, nn.Linear)
     )
+    if not targets:
+        raise ValueError(f"The base in {folder} has no linear layer that LoRA could be put on.")
     config = model.config
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return BaseNetwork(

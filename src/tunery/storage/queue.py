@@ -35,6 +35,7 @@ class Queue:
                 project_id=tenant.project_id,
                 state=QUEUED,
                 fence=0,
+                failures=0,
                 run_after=database_now(),
             )
         )
@@ -59,7 +60,13 @@ class Queue:
         row = self._connection.execute(
             tasks.update()
             .where(tasks.c.id == oldest)
-            .values(state=RUNNING, fence=tasks.c.fence + 1, lease_until=database_now() + lease_s)
+            .values(
+                state=RUNNING,
+                fence=tasks.c.fence + 1,
+                # Still marked as running: whoever had it fell silent.
+                failures=tasks.c.failures + sa.case((tasks.c.state == RUNNING, 1), else_=0),
+                lease_until=database_now() + lease_s,
+            )
             .returning(tasks)
         ).one_or_none()
         if row is None:
@@ -70,6 +77,7 @@ class Queue:
             subject=row.subject,
             tenant=Tenant(row.organization_id, row.organization_slug, row.project_id),
             fence=row.fence,
+            failures=row.failures,
         )
 
     def hold(self, task: Task) -> None:
@@ -94,12 +102,17 @@ class Queue:
         if done.rowcount != 1:
             raise LeaseLost(f"task {task.id} ({task.kind} {task.subject})")
 
-    def put_back(self, task: Task, delay_s: float) -> None:
+    def put_back(self, task: Task, delay_s: float, *, failed: bool = False) -> None:
         """Let go of a task, to be claimed again after `delay_s` seconds."""
         self._connection.execute(
             tasks.update()
             .where(*self._ours(task))
-            .values(state=QUEUED, lease_until=None, run_after=database_now() + delay_s)
+            .values(
+                state=QUEUED,
+                lease_until=None,
+                run_after=database_now() + delay_s,
+                failures=tasks.c.failures + int(failed),
+            )
         )
 
     def drop(self, tenant: Tenant, subject: str) -> None:

@@ -225,6 +225,7 @@ tasks = Table(
     Column("project_id", String(40), nullable=False),
     Column("state", String(16), nullable=False),
     Column("fence", Integer, nullable=False),
+    Column("failures", Integer, nullable=False),
     Column("run_after", Float(53), nullable=False),
     Column("lease_until", Float(53)),
     Index("ix_tasks_state_kind_run_after", "state", "kind", "run_after"),

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from tunery.datasets.batches import Example, epoch_batches, steps_per_epoch
+from tunery.datasets.batches import Example, epoch_batches, micro_batches, steps_per_epoch
 from tunery.datasets.rendering import ChatRenderer
 from tunery.domain.jobs import Adapter, EpochCheckpoint, Snapshot, StepMetrics
 from tunery.domain.ports.blobs import BlobStore
@@ -32,6 +32,9 @@ from tunery.training.sft import batch_loss
 
 MAX_RANK = 256
 VALIDATIONS = 10  # looks at one validation batch during a run, besides the full ones
+# A batch over this many tokens is computed in parts, with the same gradient: activations take about
+# a megabyte a token for the default base.
+MICRO_BATCH_TOKENS = 4096
 _WARMUP_SHARE, _WARMUP_STEPS = 0.1, 20
 
 Report = Callable[[TrainingReport], None]
@@ -127,11 +130,17 @@ class _Run:
 
     def _step(self, step: int, batch: Sequence[Example], peak: float) -> StepMetrics | None:
         """Take one optimizer step; return its numbers, or None when the run has failed."""
-        loss = batch_loss(self.network, batch)
-        if loss is None:  # every supervised token of the batch was cut off
+        learned = _learned(batch)
+        if not learned:  # every supervised token of the batch was cut off
             return StepMetrics(step, self.total_steps, 0.0, 0.0)
-        value = float(loss.mean.detach())
-        loss.mean.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        value, correct = 0.0, 0
+        for part in micro_batches(batch, MICRO_BATCH_TOKENS):
+            loss = batch_loss(self.network, part)
+            if loss is not None:
+                share = loss.mean * (_learned(part) / learned)
+                share.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+                value += float(share.detach())
+                correct += loss.correct
         norm = self.adapter.step(learning_rate_at(step, self.total_steps, peak))
         if not (math.isfinite(value) and math.isfinite(norm)):
             self.report(
@@ -143,7 +152,7 @@ class _Run:
                 )
             )
             return None
-        metrics = StepMetrics(step, self.total_steps, value, loss.correct / _learned(batch))
+        metrics = StepMetrics(step, self.total_steps, value, correct / learned)
         every = max(1, self.total_steps // VALIDATIONS)
         if self.validation and step % every == 0:
             size = self.run.hyperparameters.batch_size
@@ -164,8 +173,7 @@ class _Run:
         total = correct = tokens = 0.0
         ordered = sorted(examples, key=lambda example: len(example.token_ids))
         with torch.no_grad():
-            for start in range(0, len(ordered), 16):
-                batch = ordered[start : start + 16]
+            for batch in micro_batches(ordered, MICRO_BATCH_TOKENS):
                 loss = batch_loss(self.network, batch)
                 if loss is not None:
                     total += float(loss.mean) * _learned(batch)

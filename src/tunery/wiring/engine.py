@@ -42,7 +42,9 @@ def build_engine(settings: Settings) -> tuple[FastAPI, Scheduler, str]:
             prefill_tokens=wanted.prefill_tokens,
             prefill_tokens_busy=wanted.prefill_tokens_busy,
         )
-        return Scheduler(network, adapters, tokenizer, limits)
+        scheduler = Scheduler(network, adapters, tokenizer, limits)
+        scheduler.warm_up()
+        return scheduler
 
     scheduler = start_thread(build)
     secret = secrets.token_urlsafe(32)

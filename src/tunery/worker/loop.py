@@ -53,8 +53,11 @@ class Worker:
             if task is None:
                 self._stopping.wait(self._poll_s)
                 continue
-            with Lease(self._database, task, self._lease_s, self._stopping) as lease:
-                self._stages.run(task, lease)
+            try:
+                with Lease(self._database, task, self._lease_s, self._stopping) as lease:
+                    self._stages.run(task, lease)
+            except Exception:  # a lane that ended would never be missed
+                self._log.exception("lane stumbled", task=task.kind, subject=task.subject)
 
     def _claim(self, order: Sequence[Sequence[TaskKind]]) -> Task | None:
         try:

@@ -8,7 +8,7 @@ from tunery.domain.jobs import Adapter, JobError
 from tunery.domain.ports.blobs import BlobStore
 from tunery.domain.ports.engine import Engine
 from tunery.domain.ports.training import Executor
-from tunery.domain.tasks import MAX_CLAIMS, LeaseLost, Task, TaskKind
+from tunery.domain.tasks import MAX_FAILURES, LeaseLost, Task, TaskKind
 from tunery.services import publishing, training, validation
 from tunery.services.models import ModelDirectory
 from tunery.storage.database import Database
@@ -106,16 +106,17 @@ class Stages:
 
     def _retry(self, task: Task, why: str) -> None:
         """Give the task back for another try, or give up after many."""
-        if task.fence >= MAX_CLAIMS and task.kind in _JOB_TASKS:
-            message = f"The job was tried {task.fence} times; the last time: {why}"
+        failures = task.failures + 1
+        if failures >= MAX_FAILURES and task.kind in _JOB_TASKS:
+            message = f"The job failed {failures} times; the last time: {why}"
             self._abandon(task, JobError("server_error", message, None))
         else:
-            self._put_back(task, _RETRY_S)
+            self._put_back(task, _RETRY_S, failed=True)
 
-    def _put_back(self, task: Task, delay_s: float) -> None:
+    def _put_back(self, task: Task, delay_s: float, *, failed: bool = False) -> None:
         try:
             with self.database.write() as tx:
-                tx.queue.put_back(task, delay_s)
+                tx.queue.put_back(task, delay_s, failed=failed)
         except TuneryError as error:  # its lease will run out instead
             self.log.warning("task not put back", subject=task.subject, error=error.message)
 
