@@ -94,13 +94,12 @@ def main():
     python = os.path.join(folder, "bin", "python")
     if not os.path.exists(python):
         subprocess.check_call([sys.executable, "-m", "venv", folder])
-    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    # Modules are compiled when they are first imported: compiling them all takes half a minute.
+    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
     install_torch(pip, options.torch, options.torch_cpu_index)
     print("Installing tunery and what it needs: about 60 MB to download the first time.")
-    extras = "torch,postgres,examples" if options.dev else "torch,examples"
+    extras = "torch,postgres,examples,dev" if options.dev else "torch,examples"
     command = pip + ["--constraint", os.path.join(ROOT, "constraints.txt")]
-    if options.dev:
-        command += ["--group", os.path.join(ROOT, "pyproject.toml") + ":dev"]
     subprocess.check_call(command + ["--editable", "{}[{}]".format(ROOT, extras)])
     with open(stamp, "w") as handle:
         handle.write(wanted)

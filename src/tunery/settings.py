@@ -63,7 +63,7 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address of the API")
     port: int = Field(8000, ge=0, le=65535, description="port of the API")
     secret: SecretStr | None = Field(
-        None, description="key of the HMAC over API keys; default <data>/secret, made once"
+        None, description="key of the HMAC over API keys; default: data/secret, made once"
     )
     results_content: Literal["base64", "plain"] = Field(
         "base64", description="body of a result file's content: OpenAI gives base64"

@@ -13,6 +13,8 @@ from tunery.domain.files import FileReport, LineError
 MAX_LISTED_ERRORS = 20
 ROLES = ("system", "developer", "user", "assistant")
 _MESSAGE_KEYS = ("role", "content", "weight")
+# What answers carry beside their text, as it comes out of logs: nothing, when it is empty.
+_EMPTY_KEYS = ("name", "refusal", "annotations", "audio", "function_call", "tool_calls")
 _NOT_YET = {
     "tools": "tool calls cannot be trained yet",
     "functions": "function calls cannot be trained yet",
@@ -74,7 +76,9 @@ def _check_message(message: Any) -> str | None:
         if role in ("tool", "function"):
             return f"has role {role!r}: tool calls cannot be trained yet"
         return f"has role {_short(role)}; needed one of {', '.join(ROLES)}"
-    for key in message:
+    for key, value in message.items():
+        if key in _EMPTY_KEYS and value in (None, []):
+            continue
         if key in ("tool_calls", "function_call"):
             return f"has {key!r}: tool calls cannot be trained yet"
         if key not in _MESSAGE_KEYS:

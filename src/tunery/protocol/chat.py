@@ -17,10 +17,21 @@ class TextPart(Request):
 
 
 class ChatMessage(Request):
-    """A message of the conversation: text only."""
+    """A message of the conversation: text only.
+
+    The fields typed `Any` are those that an answer of ours carries when it is sent back as a
+    message, and others of OpenAI's; only values that say nothing are taken.
+    """
 
     role: Literal["system", "developer", "user", "assistant"]
     content: str | Annotated[list[TextPart], Field(min_length=1)]
+    name: Any = None
+    refusal: Any = None
+    annotations: Any = None
+    audio: Any = None
+    function_call: Any = None
+    tool_calls: Any = None
+    tool_call_id: Any = None
 
 
 class StreamOptions(Request):

@@ -20,6 +20,15 @@ from tunery.protocol.chat import (
 
 def refuse_unsupported(request: CreateChatCompletionRequest) -> None:
     """Raise InvalidRequest that names the first field which asks for what is not there yet."""
+    for number, message in enumerate(request.messages):
+        for name, field in ChatMessage.model_fields.items():
+            if field.annotation is Any and getattr(message, name) not in (None, []):
+                raise InvalidRequest(
+                    f"Unsupported parameter: 'messages.{number}.{name}' is not supported by this"
+                    " server yet. Leave it out.",
+                    param=f"messages.{number}.{name}",
+                    code="unsupported_parameter",
+                )
     for name, field in CreateChatCompletionRequest.model_fields.items():
         value = getattr(request, name)
         if field.annotation is Any and value is not None:
@@ -53,7 +62,7 @@ def refuse_unsupported(request: CreateChatCompletionRequest) -> None:
 
 def from_wire_messages(messages: list[ChatMessage]) -> list[dict[str, Any]]:
     """Return the conversation as it is rendered."""
-    return [message.model_dump() for message in messages]
+    return [message.model_dump(include={"role", "content"}) for message in messages]
 
 
 def from_wire_stop(stop: str | list[str] | None) -> tuple[str, ...]:
