@@ -5,6 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from support.databases import (  # noqa: F401
+    database,
+    database_url,
+    empty_url,
+    migrated_postgresql,
+    migrated_sqlite,
+    postgresql_url,
+    sqlite_url,
+)
+from support.rows import blobs, directory  # noqa: F401
 from support.tiny import make_tiny_model
 
 # Before torch's companions are imported: tests never reach for a hub.

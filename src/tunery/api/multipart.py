@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from fastapi import Request
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
@@ -12,7 +12,6 @@ from tunery.domain.errors import InvalidRequest, TooLarge
 
 MAX_PARTS = 16
 MAX_FIELD_BYTES = 4096
-MAX_HEADER_BYTES = 8192
 _BATCH_BYTES = 1 << 20
 
 
@@ -36,25 +35,28 @@ class UploadForm:
         self._name = ""
         self._is_file = False
         self._value = b""
-        self._parser = MultipartParser(
-            boundary,
-            {
-                "on_part_begin": self._begin,
-                "on_header_field": self._header_field,
-                "on_header_value": self._header_value_part,
-                "on_header_end": self._header_end,
-                "on_headers_finished": self._headers_finished,
-                "on_part_data": self._data,
-                "on_part_end": self._end,
-                "on_end": self._finish,
-            },
-        )
+        try:
+            self._parser = MultipartParser(
+                boundary,
+                {
+                    "on_part_begin": self._begin,
+                    "on_header_field": self._header_field,
+                    "on_header_value": self._header_value_part,
+                    "on_header_end": self._header_end,
+                    "on_headers_finished": self._headers_finished,
+                    "on_part_data": self._data,
+                    "on_part_end": self._end,
+                    "on_end": self._finish,
+                },
+            )
+        except FormParserError as error:
+            raise InvalidRequest(f"Could not parse the multipart form: {error}.") from None
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the body."""
         try:
             self._parser.write(chunk)
-        except MultipartParseError as error:
+        except FormParserError as error:
             raise InvalidRequest(f"Could not parse the multipart form: {error}.") from None
 
     def _begin(self) -> None:
@@ -64,10 +66,10 @@ class UploadForm:
         self._name, self._is_file, self._value = "", False, b""
 
     def _header_field(self, data: bytes, start: int, end: int) -> None:
-        self._header_name = self._bounded(self._header_name + data[start:end])
+        self._header_name += data[start:end]  # the parser bounds a header's size
 
     def _header_value_part(self, data: bytes, start: int, end: int) -> None:
-        self._header_value = self._bounded(self._header_value + data[start:end])
+        self._header_value += data[start:end]
 
     def _header_end(self) -> None:
         if self._header_name.lower() == b"content-disposition":
@@ -115,12 +117,6 @@ class UploadForm:
 
     def _finish(self) -> None:
         self.finished = True
-
-    @staticmethod
-    def _bounded(header: bytes) -> bytes:
-        if len(header) > MAX_HEADER_BYTES:
-            raise InvalidRequest(f"A part's header is longer than {MAX_HEADER_BYTES} bytes.")
-        return header
 
 
 async def read_form(

@@ -102,9 +102,14 @@ def _check_content(content: Any, role: str) -> str | None:
             return f"has a content part {_short(kind)}; this model reads 'text' parts only"
         if set(part) != {"type", "text"} or not isinstance(part["text"], str):
             return "has a text part that is not {'type': 'text', 'text': <a text>}"
+    if role == "assistant" and not any(part["text"] for part in content):
+        return "is from 'assistant' and empty"
     return None
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:  # as deep as JSON may be is deeper than Python prints
+        return "a deeply nested value"
     return text if len(text) <= 40 else text[:37] + "..."

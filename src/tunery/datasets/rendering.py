@@ -12,9 +12,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jinja2
+from jinja2 import nodes
+from jinja2.ext import Extension
+from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from tunery.datasets.tokenizer import TextTokenizer
@@ -22,6 +25,17 @@ from tunery.domain.errors import InvalidRequest
 
 # Private-use characters around a number: no template writes these by itself.
 _PLACEHOLDER = re.compile("\ue0f1([0-9]+)\ue0f2")
+
+
+class _GenerationBlocks(Extension):
+    """Takes `{% generation %}` blocks, which some templates mark answers with, as their content."""
+
+    tags: ClassVar[set[str]] = {"generation"}
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        """Return the block's statements."""
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +51,11 @@ class ChatRenderer:
 
     def __init__(self, tokenizer: TextTokenizer, template: str, variables: Mapping[str, str]):
         self.tokenizer = tokenizer
-        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True,
+            lstrip_blocks=True,
+            extensions=["jinja2.ext.loopcontrols", _GenerationBlocks],
+        )
         environment.globals["raise_exception"] = _raise
         environment.globals["strftime_now"] = _strftime_now
         environment.filters["tojson"] = _to_json

@@ -47,7 +47,9 @@ def _eos_ids(folder: Path, tokenizer: Tokenizer) -> frozenset[int]:
                 return frozenset(value if isinstance(value, list) else [value])
     config = json.loads((folder / "tokenizer_config.json").read_text())
     token = config.get("eos_token")
-    found = tokenizer.token_to_id(token["content"] if isinstance(token, dict) else token)
+    if isinstance(token, dict):
+        token = token["content"]
+    found = None if token is None else tokenizer.token_to_id(token)
     if found is None:
         raise ValueError(f"{folder} names no eos token; add eos_token_id to generation_config.json")
     return frozenset([found])

@@ -122,7 +122,7 @@ def compare(served: Sequence[Sequence[float]], expected: Sequence[Sequence[float
         for left, right in zip(served, expected, strict=True)
         for a, b in zip(left, right, strict=True)
     ]
-    if not all(map(math.isfinite, differences)):
+    if not differences or not all(map(math.isfinite, differences)):
         return Proof(float("nan"), float("nan"), len(differences))
     return Proof(sum(differences) / len(differences), max(differences), len(differences))
 

@@ -22,10 +22,11 @@ STALE_S = 24 * 3600
 class LocalBlobWriter:
     """A blob being written to a temporary file."""
 
-    def __init__(self, handle: BinaryIO, temporary: Path, target: Path) -> None:
+    def __init__(self, handle: BinaryIO, temporary: Path, target: Path, root: Path) -> None:
         self._handle = handle
         self._temporary = temporary
         self._target = target
+        self._root = root
 
     def write(self, chunk: bytes) -> None:
         """Append `chunk`."""
@@ -37,7 +38,7 @@ class LocalBlobWriter:
         os.fsync(self._handle.fileno())
         self._target.parent.mkdir(parents=True, exist_ok=True)
         self._temporary.rename(self._target)
-        _sync_folders(self._target.parent)
+        _sync_folders(self._target.parent, self._root)
 
 
 class LocalBlobStore:
@@ -57,7 +58,7 @@ class LocalBlobStore:
         temporary = self._temporary / secrets.token_hex(16)
         try:
             with temporary.open("xb") as handle:
-                yield LocalBlobWriter(handle, temporary, target)
+                yield LocalBlobWriter(handle, temporary, target, self._blobs)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise StorageFull(
@@ -110,7 +111,11 @@ class LocalBlobStore:
         """Remove what crashes left unfinished for a day; return how many files that were."""
         removed = 0
         for path in self._temporary.iterdir():
-            if path.stat().st_mtime < time.time() - STALE_S:
+            try:
+                stale = path.stat().st_mtime < time.time() - STALE_S
+            except FileNotFoundError:  # another process has just finished it
+                continue
+            if stale:
                 path.unlink(missing_ok=True)
                 removed += 1
         return removed
@@ -122,11 +127,13 @@ class LocalBlobStore:
         return self._blobs.joinpath(*parts)
 
 
-def _sync_folders(folder: Path) -> None:
-    """Make a rename durable: the folder's entry, and its parent's entry for a new folder."""
-    for path in (folder, folder.parent):
+def _sync_folders(folder: Path, root: Path) -> None:
+    """Make a rename durable: the file's entry, and the entry of every folder below `root`."""
+    for path in (folder, *folder.parents):
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+        if path == root:
+            return

@@ -17,7 +17,14 @@ from tunery.domain.errors import InvalidRequest
 from tunery.domain.models import BaseModel, Prices
 
 ENTRY = "tunery.json"
-DIGESTED = ("model*.safetensors", "config.json", "tokenizer.json", "chat_template.jinja")
+DIGESTED = (
+    "model*.safetensors",
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+)
 DEFAULT_PRICES = Prices(
     # OpenAI's prices of August 2023 for gpt-3.5-turbo and its tunes, in dollars a million tokens.
     training=Decimal("8"),
@@ -60,18 +67,25 @@ class Catalogue:
             for needed in ("config.json", "tokenizer.json", "tokenizer_config.json")
             if not (folder / needed).is_file()
         ]
-        if missing or not list(folder.glob("*.safetensors")):
+        if missing or not list(folder.glob("model*.safetensors")):
             raise InvalidRequest(
                 f"{folder} is no model in Hugging Face layout: it lacks"
                 f" {', '.join(missing) or 'safetensors weights'}."
             )
-        config = orjson.loads((folder / "config.json").read_bytes())
+        try:
+            context_tokens = orjson.loads((folder / "config.json").read_bytes())[
+                "max_position_embeddings"
+            ]
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            raise InvalidRequest(
+                f"{folder / 'config.json'} names no max_position_embeddings, the model's context."
+            ) from None
         base = BaseModel(
             name=name,
             aliases=aliases,
             path=str(folder.resolve()),
             digest=digest(folder),
-            context_tokens=config["max_position_embeddings"],
+            context_tokens=context_tokens,
             learning_rate=learning_rate,
             prices=prices,
             created_at=int(time.time()),

@@ -34,7 +34,9 @@ def refuse_unsupported(request: CreateChatCompletionRequest) -> None:
         if field.annotation is Any and value is not None:
             neutral = NEUTRAL_VALUES.get(name, ())
             if not any(type(value) is type(n) and value == n for n in neutral) and not (
-                type(value) is float and 0 in neutral and value == 0
+                type(value) is float
+                and value == 0
+                and any(type(n) is int and n == 0 for n in neutral)
             ):
                 raise InvalidRequest(
                     f"Unsupported parameter: '{name}' is not supported by this server yet."

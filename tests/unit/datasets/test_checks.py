@@ -1,0 +1,169 @@
+"""What a training line must be."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from support.properties import untimed
+from tunery.datasets.checks import MAX_LISTED_ERRORS, check_chat_line, check_file
+from tunery.domain.files import LineError
+
+USER: dict[str, Any] = {"role": "user", "content": "Hi"}
+ANSWER: dict[str, Any] = {"role": "assistant", "content": "Hello"}
+
+
+def chat(*messages: object) -> dict[str, Any]:
+    return {"messages": list(messages)}
+
+
+def text(value: str) -> dict[str, Any]:
+    return {"type": "text", "text": value}
+
+
+GOOD = [
+    chat(USER, ANSWER),
+    chat(ANSWER),
+    chat({"role": "system", "content": ""}, USER, ANSWER),
+    chat({"role": "developer", "content": "Be kind."}, {"role": "user", "content": ""}, ANSWER),
+    chat({"role": "user", "content": [text("a"), text("")]}, ANSWER),
+    chat(USER, {"role": "assistant", "content": [text("a"), text("b")]}),
+    chat(USER, ANSWER | {"weight": 0}, USER, ANSWER | {"weight": 1}),
+    chat(USER, ANSWER, USER, ANSWER | {"weight": 0}),
+    chat(USER | {"name": None}, ANSWER | {"refusal": None, "annotations": [], "tool_calls": None}),
+]
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({}, "'messages' is missing"),
+    ({"prompt": "a", "completion": "b"}, "prompt/completion"),
+    ({"input": {}, "preferred_output": [], "non_preferred_output": []}, "preference pair"),
+    (chat(USER, ANSWER) | {"tools": []}, "tool calls cannot be trained yet"),
+    (chat(USER, ANSWER) | {"functions": []}, "function calls cannot be trained yet"),
+    (chat(USER, ANSWER) | {"parallel_tool_calls": False}, "tool calls cannot be trained yet"),
+    (chat(USER, ANSWER) | {"id": 1}, "extra 'id'"),
+    ({"messages": {}}, "list of at least one message"),
+    ({"messages": None}, "list of at least one message"),
+    (chat(), "list of at least one message"),
+    (chat(USER, "Hello"), "message 2 is not a dictionary"),
+    (chat({"content": "Hi"}, ANSWER), "message 1 has no 'role'"),
+    (chat(USER | {"role": "bot"}, ANSWER), "message 1 has role 'bot'"),
+    (chat(USER | {"role": ["user"]}, ANSWER), "message 1 has role"),
+    (chat(USER | {"role": None}, ANSWER), "message 1 has role None"),
+    (chat(USER, {"role": "tool", "content": "x"}, ANSWER), "message 2 has role 'tool': tool calls"),
+    (chat(USER, ANSWER | {"tool_calls": [{"id": "call_1"}]}), "message 2 has 'tool_calls'"),
+    (chat(USER, ANSWER | {"function_call": {"name": "f"}}), "message 2 has 'function_call'"),
+    (chat(USER | {"name": "Ann"}, ANSWER), "message 1 has the key 'name'"),
+    (chat(USER | {"weight": 1}, ANSWER), "message 1 has a 'weight', but is from 'user'"),
+    (chat(USER, ANSWER | {"weight": 2}), "message 2 has weight 2"),
+    (chat(USER, ANSWER | {"weight": True}), "message 2 has weight True"),
+    (chat(USER, ANSWER | {"weight": 1.0}), "message 2 has weight 1.0"),
+    (chat(USER, ANSWER | {"weight": None}), "message 2 has weight None"),
+    (chat({"role": "user"}, ANSWER), "message 1 has content None"),
+    (chat(USER | {"content": 5}, ANSWER), "message 1 has content 5"),
+    (chat(USER | {"content": []}, ANSWER), "message 1 has content []"),
+    (chat(USER | {"content": {"type": "text"}}, ANSWER), "message 1 has content {"),
+    (chat(USER | {"content": ["a"]}, ANSWER), "message 1 has a content part 'a'"),
+    (chat(USER | {"content": [{"type": "image_url"}]}, ANSWER), "part 'image_url'"),
+    (chat(USER | {"content": [{"type": "text"}]}, ANSWER), "message 1 has a text part that is not"),
+    (chat(USER | {"content": [text("a") | {"x": 1}]}, ANSWER), "has a text part that is not"),
+    (
+        chat(USER | {"content": [{"type": "text", "text": 1}]}, ANSWER),
+        "has a text part that is not",
+    ),
+    (chat(USER, ANSWER | {"content": ""}), "message 2 is from 'assistant' and empty"),
+    (chat(USER, ANSWER | {"content": [text("")]}), "message 2 is from 'assistant' and empty"),
+    (chat(USER), "the last message is from 'user'"),
+    (chat(USER, ANSWER, USER), "the last message is from 'user'"),
+    (chat(USER, ANSWER | {"weight": 0}), "nothing to learn"),
+]
+
+
+@pytest.mark.parametrize("line", GOOD)
+def test_a_chat_is_fit_to_train_on(line: dict[str, Any]) -> None:
+    assert check_chat_line(line) is None
+
+
+@pytest.mark.parametrize(("line", "says"), BAD)
+def test_what_cannot_be_trained_on_is_named(line: dict[str, Any], says: str) -> None:
+    problem = check_chat_line(line)
+    assert problem is not None
+    assert says in problem
+
+
+def test_a_file_is_reported_with_each_bad_line_once_under_its_number() -> None:
+    good, bad = json.dumps(GOOD[0]), json.dumps(chat(USER))
+    rows = [good, "", bad, "{'a': 1}", "  ", good, "[]", good]
+    data = "\r\n".join(rows).encode()
+    report = check_file(data[i : i + 7] for i in range(0, len(data), 7))
+    assert (report.examples, report.error_count) == (6, 3)
+    assert [error.line for error in report.errors] == [3, 4, 7]
+    assert [error.message for error in report.errors] == [
+        "the last message is from 'user'; it needs to be from 'assistant'",
+        "not JSON: unexpected character, expected a string key (character 2)",
+        "needed a JSON dictionary, got a list",
+    ]
+
+
+def test_a_line_with_several_faults_is_one_error() -> None:
+    row = json.dumps(chat({"role": "bot", "name": 1}, "x", USER) | {"tools": []}).encode()
+    report = check_file([row])
+    assert (report.examples, report.error_count, len(report.errors)) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("count", [MAX_LISTED_ERRORS, MAX_LISTED_ERRORS + 1, 500])
+def test_the_first_errors_are_listed_and_all_are_counted(count: int) -> None:
+    report = check_file([b"{}\n" * count])
+    assert (report.examples, report.error_count) == (count, count)
+    expected = [
+        LineError(line, "the key 'messages' is missing")
+        for line in range(1, min(count, MAX_LISTED_ERRORS) + 1)
+    ]
+    assert list(report.errors) == expected
+
+
+def test_an_empty_file_has_no_examples_and_no_errors() -> None:
+    report = check_file([b"\xef\xbb\xbf", b"\n\n"])
+    assert (report.examples, report.error_count, report.errors) == (0, 0, ())
+
+
+def test_a_message_quotes_only_a_few_characters_of_the_line() -> None:
+    secret = "s" * 10_000
+    for line in (
+        chat(USER | {"role": secret}),
+        chat(USER | {secret: 1}),
+        chat(USER | {"content": {"a": secret}}),
+        chat(USER) | {secret: 1},
+    ):
+        problem = check_chat_line(line)
+        assert problem is not None
+        assert len(problem) < 160
+
+
+@pytest.mark.parametrize("place", ["role", "content"])
+def test_deep_nesting_is_an_error_of_its_line_not_of_the_check(place: str) -> None:
+    # As deep as the JSON parser goes, and deeper than Python's repr does.
+    deep = b"[" * 1015 + b"]" * 1015
+    value = deep if place == "role" else b'{"a":%s}' % deep
+    message = {"role": b'{"role":%s}', "content": b'{"role":"user","content":%s}'}[place] % value
+    report = check_file([b'{"messages":[%s]}' % message])
+    assert (report.error_count, [error.line for error in report.errors]) == (1, [1])
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 3) | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["messages", "role", "content", "weight", "type", "text", "x"]), inner
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@untimed
+@given(st.dictionaries(st.sampled_from(["messages", "tools", "prompt"]), JSON))
+def test_no_line_breaks_the_check(line: dict[str, Any]) -> None:
+    problem = check_chat_line(line)
+    assert problem is None or problem

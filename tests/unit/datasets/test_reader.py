@@ -1,0 +1,140 @@
+"""Lines of a JSONL file, whatever the cuts of its chunks."""
+
+import tracemalloc
+from collections.abc import Iterator
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from support.properties import untimed
+from tunery.datasets.reader import MAX_LINE_BYTES, BadLine, Line, LineSplitter, hint, lines, parse
+
+BOM = b"\xef\xbb\xbf"
+MIXED = BOM + '{"a": "é€😀"}\r\n\n  \t\r\n{"b": 2}\n\r\n\n{"c": 3}'.encode()
+MIXED_LINES = [
+    Line(1, '{"a": "é€😀"}\r'.encode()),
+    Line(4, b'{"b": 2}'),
+    Line(7, b'{"c": 3}'),
+]
+
+
+def cut(data: bytes, places: list[int]) -> Iterator[bytes]:
+    """Yield `data` cut at `places`; equal places give empty chunks."""
+    edges = [0, *sorted(places), len(data)]
+    return (data[a:b] for a, b in pairwise(edges))
+
+
+def by_hand(data: bytes) -> list[Line]:
+    """Return the lines of a file that is held whole."""
+    pieces = data.removeprefix(BOM).split(b"\n")
+    return [Line(number, piece) for number, piece in enumerate(pieces, 1) if piece.strip()]
+
+
+@pytest.mark.parametrize("place", range(len(MIXED) + 1))
+def test_a_cut_at_any_byte_changes_nothing(place: int) -> None:
+    assert list(lines(cut(MIXED, [place]))) == MIXED_LINES
+
+
+def test_single_bytes_give_the_same_lines() -> None:
+    assert list(lines(bytes([byte]) for byte in MIXED)) == MIXED_LINES
+    assert [parse(line) for line in lines([MIXED])] == [{"a": "é€😀"}, {"b": 2}, {"c": 3}]
+
+
+@untimed
+@given(
+    st.lists(st.sampled_from([b"{}", b"\n", b"\r\n", b" ", b"ab", BOM, b"\xff", b"\0"])).map(
+        b"".join
+    ),
+    st.data(),
+)
+def test_any_chunking_gives_the_lines_of_the_whole(data: bytes, draw: st.DataObject) -> None:
+    places = draw.draw(st.lists(st.integers(0, len(data)), max_size=8))
+    assert list(lines(cut(data, places))) == by_hand(data)
+
+
+@pytest.mark.parametrize("data", [b"", b"\n", b"\r\n\r\n", BOM, BOM + b"\n", b" \t\n \n"])
+def test_a_file_of_blank_lines_has_no_lines(data: bytes) -> None:
+    assert list(lines([data])) == []
+
+
+def test_a_mark_is_taken_off_the_first_line_only() -> None:
+    assert [line.data for line in lines([BOM + b"{}\n" + BOM + b"{}"])] == [b"{}", BOM + b"{}"]
+
+
+def test_a_line_at_the_cap_is_kept_and_one_byte_more_is_not() -> None:
+    full = b"x" * MAX_LINE_BYTES
+    assert list(lines([full, b"\n{}\n", full, b"x", b"\n{}\n", b"x", full])) == [
+        Line(1, full),
+        Line(2, b"{}"),
+        Line(3, None),
+        Line(4, b"{}"),
+        Line(5, None),
+    ]
+
+
+def test_a_line_over_the_cap_is_named_and_its_bytes_are_not_kept() -> None:
+    splitter = LineSplitter()
+    chunk = b"x" * (1 << 20)
+    tracemalloc.start()
+    try:
+        for _ in range(8 * MAX_LINE_BYTES // len(chunk)):  # 8 times the cap
+            assert list(splitter.feed(chunk)) == []
+        held, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 2 * len(chunk)
+    # A growing buffer may be copied once as it grows: twice the cap, not eight times.
+    assert peak < 3 * MAX_LINE_BYTES
+    found = [*splitter.feed(b'\n{"after": 1}'), *splitter.close()]
+    assert found == [Line(1, None), Line(2, b'{"after": 1}')]
+    with pytest.raises(BadLine, match="longer than 16 MiB"):
+        parse(found[0])
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b'{"a": NaN}', "not JSON"),
+        (b'{"a": Infinity}', "not JSON"),
+        (b'{"a": 1e999}', "not JSON"),
+        (b'{"a": "\\ud800"}', "not JSON"),  # a lone surrogate
+        (b'{"a": "\xed\xa0\x80"}', "not JSON"),  # the same, as bytes
+        (b'{"a": "\xff"}', "not JSON"),
+        (b'{"a": "\xc3"}', "not JSON"),  # half a character
+        (b"[" * 100_000, "not JSON"),
+        (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "not JSON"),
+        (b'{"a": 1} {"b": 2}', "not JSON"),
+        (b"{'a': 1}", "not JSON"),
+        (b'{"a": 1', "not JSON"),
+        (b'"text"', "got a string"),
+        (b"[{}]", "got a list"),
+        (b"true", "got a boolean"),
+        (b"null", "got null"),
+        (b"17", "got a number"),
+        (b"1.5", "got a number"),
+    ],
+)
+def test_what_is_no_json_object_is_a_bad_line(data: bytes, says: str) -> None:
+    with pytest.raises(BadLine, match=says):
+        parse(Line(1, data))
+
+
+def test_an_error_is_placed_by_characters_not_bytes() -> None:
+    with pytest.raises(BadLine, match=r"\(character 7\)$"):
+        parse(Line(1, '{"é": x}'.encode()))
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"12345678", "12345678"),
+        (b"123456789", "12345678..."),
+        (b"  a \r", "a"),
+        (b"\xff{}", "�{}"),
+        (None, ""),
+    ],
+)
+def test_a_hint_shows_at_most_eight_characters(data: bytes | None, expected: str) -> None:
+    assert hint(Line(1, data)) == expected

@@ -1,0 +1,445 @@
+"""The engine over real loopback HTTP, asked by its own client."""
+
+import asyncio
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import orjson
+import pytest
+
+from support.networks import (
+    BASE_DIGEST,
+    SECRET,
+    VOCABULARY,
+    answer_of,
+    endless_tokenizer,
+    log_probabilities,
+    merged_model,
+    plain_model,
+    random_adapter,
+    serving,
+    store,
+    tokens,
+)
+from tunery.domain.errors import Overloaded, TuneryError, Unavailable
+from tunery.domain.jobs import Adapter
+from tunery.domain.ports.engine import Delta, EngineHealth, Generation
+from tunery.inference.embedded import EmbeddedEngine, adapter_name
+from tunery.storage.blobs import LocalBlobStore
+
+PROMPT = tokens(6, 0)
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> LocalBlobStore:
+    return LocalBlobStore(tmp_path / "blobs")
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Path:
+    return tmp_path / "engine.json"
+
+
+def _generation(count: int, adapter: Adapter | None = None, **others: Any) -> Generation:
+    return replace(
+        Generation(PROMPT, BASE_DIGEST, adapter, count, temperature=1.0, seed=1), **others
+    )
+
+
+async def _all(engine: EmbeddedEngine, generation: Generation) -> list[Delta]:
+    async with aclosing(engine.generate(generation)) as deltas:
+        return [delta async for delta in deltas]
+
+
+def _with_engine(
+    address: Path,
+    blobs: LocalBlobStore,
+    work: Callable[[EmbeddedEngine], Coroutine[Any, Any, None]],
+) -> None:
+    async def run() -> None:
+        engine = EmbeddedEngine(address, blobs)
+        try:
+            await work(engine)
+        finally:
+            await engine.close()
+
+    asyncio.run(run())
+
+
+async def _health_is(engine: EmbeddedEngine, wanted: EngineHealth) -> None:
+    """Wait until the engine's state is `wanted`."""
+    async with asyncio.timeout(20):
+        while await engine.health() != wanted:  # noqa: ASYNC110 - another process's state
+            await asyncio.sleep(0.01)
+
+
+def test_an_answer_streams_token_by_token(
+    tiny_model: Path, address: Path, blobs: LocalBlobStore
+) -> None:
+    tokenizer = endless_tokenizer(tiny_model)
+    made = answer_of(plain_model(tiny_model), PROMPT, 12, seed=1)
+    text = tokenizer.decode(made)
+
+    async def work(engine: EmbeddedEngine) -> None:
+        deltas = await _all(engine, _generation(12))
+        assert "".join(delta.text for delta in deltas) == text
+        assert [delta.completion_tokens for delta in deltas] == list(range(1, 13))
+        assert [delta.finish_reason for delta in deltas] == [None] * 11 + ["length"]
+        cold = await _all(engine, _generation(5, temperature=0.0, top_p=0.5))
+        assert "".join(delta.text for delta in cold) == tokenizer.decode(
+            answer_of(plain_model(tiny_model), PROMPT, 5)
+        )
+        character = next(c for c in text if c.isascii())
+        stopped = await _all(engine, _generation(12, stop=("never", character)))
+        assert "".join(delta.text for delta in stopped) == text[: text.index(character)]
+        assert stopped[-1].finish_reason == "stop"
+
+    with serving(tiny_model, address, tokenizer):
+        _with_engine(address, blobs, work)
+
+
+def test_adapters_are_sent_when_they_are_asked_for_and_many_answer_at_once(
+    tiny_model: Path, address: Path, blobs: LocalBlobStore
+) -> None:
+    tokenizer = endless_tokenizer(tiny_model)
+    weights = [random_adapter(tiny_model, seed) for seed in (1, 2)]
+    adapters = [store(blobs, f"p/{n}", one) for n, one in enumerate(weights)]
+    texts = [
+        tokenizer.decode(answer_of(merged_model(tiny_model, one), PROMPT, 10, seed=1))
+        for one in (None, *weights)
+    ]
+    assert len(set(texts)) == 3
+
+    async def work(engine: EmbeddedEngine) -> None:
+        for _ in range(2):
+            answers = await asyncio.gather(
+                *(_all(engine, _generation(10, adapter)) for adapter in (None, *adapters) * 3)
+            )
+            found = ["".join(delta.text for delta in deltas) for deltas in answers]
+            assert found == texts * 3
+        await _health_is(engine, EngineHealth(BASE_DIGEST, 2, 0, 0))
+        await engine.unload(adapters[0])
+        await _health_is(engine, EngineHealth(BASE_DIGEST, 1, 0, 0))
+        await engine.load(adapters[0])
+        await _health_is(engine, EngineHealth(BASE_DIGEST, 2, 0, 0))
+
+    with serving(tiny_model, address, tokenizer):
+        _with_engine(address, blobs, work)
+
+
+def test_scores_are_those_of_base_and_adapter(
+    tiny_model: Path, address: Path, blobs: LocalBlobStore
+) -> None:
+    weights = random_adapter(tiny_model, 1)
+    adapter = store(blobs, "p/a", weights)
+    texts = [tokens(40, 1), tokens(2, 2), tokens(9, 3)]
+
+    async def work(engine: EmbeddedEngine) -> None:
+        for one, model in ((None, plain_model), (adapter, None)):
+            reference = model(tiny_model) if model else merged_model(tiny_model, weights)
+            scores = await engine.score(texts, BASE_DIGEST, one)
+            for ids, found in zip(texts, scores, strict=True):
+                assert found == pytest.approx(log_probabilities(reference, ids), abs=1e-3)
+
+    with serving(tiny_model, address):
+        _with_engine(address, blobs, work)
+
+
+def _nameless(adapter: Adapter, blobs: LocalBlobStore) -> None:
+    data = blobs.read(f"{adapter.key}/adapter_model.safetensors")
+    blobs.put(f"{adapter.key}/adapter_model.safetensors", data[:-1] + bytes([data[-1] ^ 1]))
+
+
+def _no_adapter(adapter: Adapter, blobs: LocalBlobStore) -> None:
+    config = json.loads(blobs.read(f"{adapter.key}/adapter_config.json"))
+    blobs.put(f"{adapter.key}/adapter_config.json", json.dumps({**config, "r": 99}).encode())
+
+
+def _gone(adapter: Adapter, blobs: LocalBlobStore) -> None:
+    blobs.delete(f"{adapter.key}/adapter_config.json")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says", "code"),
+    [
+        (_nameless, "digest", "engine_error"),
+        (_no_adapter, "rank 99", "engine_error"),
+        (_gone, "missing", "model_files_missing"),
+    ],
+)
+def test_spoiled_adapter_files_are_refused_and_nothing_stays(
+    tiny_model: Path,
+    address: Path,
+    blobs: LocalBlobStore,
+    spoil: Callable[[Adapter, LocalBlobStore], None],
+    says: str,
+    code: str,
+) -> None:
+    adapter = store(blobs, "p/a", random_adapter(tiny_model, 1))
+    spoil(adapter, blobs)
+
+    async def work(engine: EmbeddedEngine) -> None:
+        with pytest.raises(TuneryError, match=says) as caught:
+            await _all(engine, _generation(5, adapter))
+        assert caught.value.code == code
+        await _health_is(engine, EngineHealth(BASE_DIGEST, 0, 0, 0))
+
+    with serving(tiny_model, address):
+        _with_engine(address, blobs, work)
+
+
+def test_what_does_not_fit_the_engine_is_refused(
+    tiny_model: Path, address: Path, blobs: LocalBlobStore
+) -> None:
+    refused = [
+        (_generation(5, base_digest="c" * 64), "base"),
+        (_generation(5, prompt_ids=[3, VOCABULARY]), "ids below 258"),
+        (_generation(5, prompt_ids=[3, 2**62]), "ids below 258"),
+        (_generation(5, prompt_ids=[-1, 3]), "refused"),
+        (_generation(5, prompt_ids=[]), "refused"),
+        (_generation(512 - len(PROMPT) + 1), "512 tokens"),
+        (_generation(0), "refused"),
+        (_generation(5, temperature=2.1), "refused"),
+        (_generation(5, top_p=1.1), "refused"),
+    ]
+
+    async def work(engine: EmbeddedEngine) -> None:
+        for generation, says in refused:
+            with pytest.raises(TuneryError, match=says) as caught:
+                await _all(engine, generation)
+            assert not isinstance(caught.value, Unavailable | Overloaded)
+        for ids, digest in (([1, VOCABULARY], BASE_DIGEST), ([1], BASE_DIGEST), ([1, 2], "c" * 64)):
+            with pytest.raises(TuneryError, match="refused"):
+                await engine.score([[1, 2, 3], ids], digest, None)
+        await _health_is(engine, EngineHealth(BASE_DIGEST, 0, 0, 0))
+        last = (await _all(engine, _generation(512 - len(PROMPT))))[-1]
+        assert last.completion_tokens == 512 - len(PROMPT)  # the context is used to its end
+
+    with serving(tiny_model, address, endless_tokenizer(tiny_model)):
+        _with_engine(address, blobs, work)
+
+
+def test_a_wrong_secret_is_refused_everywhere(
+    tiny_model: Path, address: Path, blobs: LocalBlobStore
+) -> None:
+    async def work(engine: EmbeddedEngine) -> None:
+        with pytest.raises(Unavailable):
+            await _all(engine, _generation(5))
+        with pytest.raises(Unavailable):
+            await engine.health()
+
+    with serving(tiny_model, address, secret="wrong") as served:
+        _with_engine(address, blobs, work)
+        with httpx2.Client(base_url=served.url, trust_env=False) as client:
+            for method, path in (
+                ("GET", "/health"),
+                ("POST", "/generate"),
+                ("POST", "/score"),
+                ("PUT", "/adapters"),
+                ("DELETE", "/adapters"),
+            ):
+                for value in (None, "", "Bearer wrong", SECRET, f"Bearer {SECRET}x"):
+                    headers = {} if value is None else {"authorization": value}
+                    assert client.request(method, path, headers=headers).status_code == 401
+            good = {"authorization": f"Bearer {SECRET}"}
+            assert client.get("/health", headers=good).status_code == 200
+
+
+def test_an_adapter_that_is_not_in_memory_answers_404_and_one_of_another_name_400(
+    tiny_model: Path, address: Path, blobs: LocalBlobStore
+) -> None:
+    adapter = store(blobs, "p/a", random_adapter(tiny_model, 1))
+    data = blobs.read("p/a/adapter_model.safetensors")
+    name = adapter_name(adapter)
+    assert name == f"p/a@{hashlib.sha256(data).hexdigest()}"
+    with (
+        serving(tiny_model, address) as served,
+        httpx2.Client(
+            base_url=served.url, trust_env=False, headers={"authorization": f"Bearer {SECRET}"}
+        ) as client,
+    ):
+        body = {"token_ids": [[1, 2]], "base_digest": BASE_DIGEST, "adapter": name}
+        assert client.post("/score", json=body).status_code == 404
+        config = {"x-adapter-config": blobs.read("p/a/adapter_config.json").decode()}
+        config["x-adapter-config"] = config["x-adapter-config"].replace("\n", "")
+        for wrong in (f"p/a@{'0' * 64}", "p/a", "", f"p/b{name}x"):
+            found = client.put("/adapters", params={"name": wrong}, headers=config, content=data)
+            assert found.status_code == 400
+        found = client.put("/adapters", params={"name": name}, headers=config, content=data)
+        assert found.status_code == 200
+        assert client.post("/score", json=body).status_code == 200
+
+
+def test_closing_the_iterator_frees_the_row_for_the_next(
+    tiny_model: Path, address: Path, blobs: LocalBlobStore
+) -> None:
+    adapter = store(blobs, "p/a", random_adapter(tiny_model, 1))
+
+    async def work(engine: EmbeddedEngine) -> None:
+        answer = engine.generate(_generation(49_000, adapter))
+        assert (await anext(answer)).completion_tokens == 1
+        other = asyncio.create_task(_all(engine, _generation(3)))
+        await _health_is(engine, EngineHealth(BASE_DIGEST, 1, 1, 1))
+        await answer.aclose()
+        assert (await other)[-1].completion_tokens == 3
+        await _health_is(engine, EngineHealth(BASE_DIGEST, 1, 0, 0))
+
+    with serving(tiny_model, address, endless_tokenizer(tiny_model), rows=1, context=50_000):
+        _with_engine(address, blobs, work)
+
+
+def test_full_queues_and_places_answer_overloaded(
+    tiny_model: Path, address: Path, blobs: LocalBlobStore
+) -> None:
+    used, other = (store(blobs, f"p/{n}", random_adapter(tiny_model, n)) for n in range(2))
+
+    async def work(engine: EmbeddedEngine) -> None:
+        running = engine.generate(_generation(49_000, used))
+        await anext(running)
+        with pytest.raises(Overloaded):  # the one place is in use
+            await _all(engine, _generation(3, other))
+        waiting = asyncio.create_task(_all(engine, _generation(3)))
+        await _health_is(engine, EngineHealth(BASE_DIGEST, 1, 1, 1))
+        with pytest.raises(Overloaded):  # the one place in the queue as well
+            await _all(engine, _generation(3))
+        await running.aclose()
+        await waiting
+        assert (await _all(engine, _generation(3, other)))[-1].completion_tokens == 3
+
+    tokenizer = endless_tokenizer(tiny_model)
+    with serving(tiny_model, address, tokenizer, rows=1, queue=1, places=1, context=50_000):
+        _with_engine(address, blobs, work)
+
+
+def test_no_engine_is_unavailable_and_a_new_one_is_found_by_its_new_address(
+    tiny_model: Path, address: Path, blobs: LocalBlobStore
+) -> None:
+    adapter = store(blobs, "p/a", random_adapter(tiny_model, 1))
+
+    async def unavailable(engine: EmbeddedEngine) -> None:
+        for ask in (
+            _all(engine, _generation(3)),
+            engine.score([[1, 2]], BASE_DIGEST, None),
+            engine.health(),
+            engine.load(adapter),
+        ):
+            with pytest.raises(Unavailable) as caught:
+                await ask
+            assert caught.value.code == "engine_unavailable"
+
+    async def run() -> None:
+        engine = EmbeddedEngine(address, blobs)
+        await unavailable(engine)  # no file yet
+        for _ in range(2):
+            with serving(tiny_model, address) as served:
+                assert (await _all(engine, _generation(3)))[-1].finish_reason is not None
+                await asyncio.to_thread(served.stop)
+                await unavailable(engine)
+        address.write_text("{")  # noqa: ASYNC240
+        await unavailable(engine)
+        await engine.close()
+
+    asyncio.run(run())
+
+
+def test_an_engine_killed_in_mid_stream_gives_no_clean_end(
+    tiny_model: Path, address: Path, blobs: LocalBlobStore
+) -> None:
+    tests = str(Path(__file__).parents[2])
+    code = "import sys; from support.networks import serve_forever; serve_forever(*sys.argv[1:])"
+    environment = {**os.environ, "PYTHONPATH": tests}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tiny_model), str(address)], env=environment
+    )
+    got: list[Delta] = []
+
+    async def work(engine: EmbeddedEngine) -> None:
+        async with asyncio.timeout(60):
+            while not address.exists() or not address.read_bytes().endswith(b"}"):  # noqa: ASYNC240
+                assert process.poll() is None
+                await asyncio.sleep(0.05)
+        async with aclosing(engine.generate(_generation(49_000))) as answer:
+            got.append(await anext(answer))
+            process.send_signal(signal.SIGKILL)
+            with pytest.raises(Unavailable) as caught:
+                got.extend([delta async for delta in answer])
+            assert caught.value.code == "engine_error"
+        with pytest.raises(Unavailable):
+            await engine.health()
+
+    try:
+        _with_engine(address, blobs, work)
+    finally:
+        process.kill()
+        process.wait()
+    assert {delta.finish_reason for delta in got} == {None}
+
+
+@asynccontextmanager
+async def _answering(address: Path, chunks: list[bytes]) -> AsyncIterator[None]:
+    """Answer every request with these chunks of a body, as an engine would send them."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = next(line for line in head.lower().split(b"\r\n") if b"content-length" in line)
+        await reader.readexactly(int(length.partition(b":")[2]))
+        writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+        for chunk in [*chunks, b""]:
+            writer.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    address.write_text(json.dumps({"url": f"http://127.0.0.1:{port}", "secret": SECRET}))  # noqa: ASYNC240
+    async with server:
+        yield
+
+
+@pytest.mark.parametrize("lines", [[], [orjson.dumps(Delta("a", 1)) + b"\n"]])
+def test_a_stream_that_ends_without_a_reason_is_not_a_finished_answer(
+    address: Path, blobs: LocalBlobStore, lines: list[bytes]
+) -> None:
+    async def work(engine: EmbeddedEngine) -> None:
+        async with _answering(address, lines):
+            with pytest.raises(Unavailable):
+                await _all(engine, _generation(3))
+
+    _with_engine(address, blobs, work)
+
+
+def test_an_error_of_the_engine_in_mid_stream_is_raised(
+    address: Path, blobs: LocalBlobStore
+) -> None:
+    async def work(engine: EmbeddedEngine) -> None:
+        lines = [orjson.dumps(Delta("a", 1)) + b"\n", b'{"error":"it broke"}\n']
+        async with _answering(address, lines):
+            with pytest.raises(Unavailable, match="it broke"):
+                await _all(engine, _generation(3))
+
+    _with_engine(address, blobs, work)
+
+
+@pytest.mark.parametrize("text", ["a\u2028b", "a\u2029", "\x85", "\n\r\x0b\x0c\x1c\x1d\x1e", "€😀"])
+def test_text_with_any_line_break_arrives_as_it_was_sent(
+    address: Path, blobs: LocalBlobStore, text: str
+) -> None:
+    sent = [Delta(text, 1), Delta("", 2, "stop")]
+
+    async def work(engine: EmbeddedEngine) -> None:
+        body = b"".join(orjson.dumps(delta) + b"\n" for delta in sent)
+        async with _answering(address, [body[:20], body[20:]]):
+            assert await _all(engine, _generation(3)) == sent
+
+    _with_engine(address, blobs, work)

@@ -1,0 +1,106 @@
+"""A conversation is prepared for the engine, and charged once."""
+
+import dataclasses
+
+import pytest
+
+from support.rows import CONTEXT_TOKENS, OURS, THEIRS, a_model, render_with
+from tunery.domain.errors import ContextTooLong, NotFound
+from tunery.domain.usage import UsageKind
+from tunery.services import chat
+from tunery.services.models import ModelDirectory
+from tunery.storage.database import Database
+from tunery.storage.repositories.usage import UsageTotal
+
+REQUEST = chat.ChatRequest(
+    model="gpt-tiny",
+    messages=[{"role": "user", "content": "Hi!"}],
+    max_tokens=5,
+    temperature=0.5,
+    top_p=0.9,
+    stop=("x",),
+    seed=3,
+    end_user="someone",
+)
+# A token a byte and one for each mark: "<s>user\nHi!<e>\n<s>assistant\n".
+PROMPT_TOKENS = 1 + len("user\n") + len("Hi!") + 1 + len("\n") + 1 + len("assistant\n")
+
+
+def prepare(
+    database: Database,
+    directory: ModelDirectory,
+    request: chat.ChatRequest,
+    engine_context: int = 10_000,
+) -> chat.PreparedChat:
+    return chat.prepare_chat(database, directory, render_with, engine_context, OURS, request)
+
+
+def test_a_request_becomes_a_generation(database: Database, directory: ModelDirectory) -> None:
+    prepared = prepare(database, directory, REQUEST)
+    generation = prepared.generation
+    assert prepared.prompt_tokens == len(generation.prompt_ids) == PROMPT_TOKENS
+    assert (generation.base_digest, generation.adapter) == (directory.base().digest, None)
+    assert (generation.max_tokens, generation.temperature, generation.top_p) == (5, 0.5, 0.9)
+    assert (generation.stop, generation.seed) == (("x",), 3)
+
+
+@pytest.mark.parametrize("engine_context", [64, 10_000])
+def test_an_answer_may_fill_the_smaller_context_and_not_a_token_more(
+    database: Database, directory: ModelDirectory, engine_context: int
+) -> None:
+    room = min(engine_context, CONTEXT_TOKENS) - PROMPT_TOKENS
+    for asked in (room, None):
+        request = dataclasses.replace(REQUEST, max_tokens=asked)
+        prepared = prepare(database, directory, request, engine_context)
+        assert prepared.generation.max_tokens == room
+    with pytest.raises(ContextTooLong):
+        prepare(
+            database, directory, dataclasses.replace(REQUEST, max_tokens=room + 1), engine_context
+        )
+
+
+def test_a_prompt_that_leaves_no_room_is_refused(
+    database: Database, directory: ModelDirectory
+) -> None:
+    request = dataclasses.replace(REQUEST, max_tokens=None)
+    assert prepare(database, directory, request, PROMPT_TOKENS + 1).generation.max_tokens == 1
+    with pytest.raises(ContextTooLong):
+        prepare(database, directory, request, PROMPT_TOKENS)
+
+
+def test_another_projects_model_is_refused_as_an_unknown_one(
+    database: Database, directory: ModelDirectory
+) -> None:
+    with database.write() as tx:
+        tx.models(THEIRS).add(a_model(base_digest=directory.base().digest))
+    told = []
+    for name in (a_model().name, "ft:tiny:acme::zzzzzzzz"):
+        with pytest.raises(NotFound) as refused:
+            prepare(database, directory, dataclasses.replace(REQUEST, model=name))
+        told.append((refused.value.message.replace(name, "<name>"), refused.value.code))
+    assert told[0] == told[1]
+
+
+@pytest.mark.parametrize(
+    ("model", "nanodollars"),
+    [
+        # Dollars a million tokens are 1000 nanodollars a token: 22 in, 7 out.
+        ("gpt-tiny", PROMPT_TOKENS * 1_500 + 7 * 2_000),
+        (a_model().name, PROMPT_TOKENS * 12_000 + 7 * 16_000),
+    ],
+)
+def test_an_answer_is_charged_once_at_its_models_price(
+    database: Database, directory: ModelDirectory, model: str, nanodollars: int
+) -> None:
+    tuned = a_model(base_digest=directory.base().digest)
+    with database.write() as tx:
+        tx.models(OURS).add(tuned)
+    prepared = prepare(database, directory, dataclasses.replace(REQUEST, model=model))
+    assert prepared.generation.adapter == (tuned.adapter if model == tuned.name else None)
+    for _ in range(2):
+        chat.settle_chat(database, OURS, "key_1", "req-1", prepared, 7)
+    with database.read() as tx:
+        assert tx.usage(OURS).totals() == [
+            UsageTotal(UsageKind.CHAT, 1, PROMPT_TOKENS, 7, nanodollars)
+        ]
+        assert tx.usage(THEIRS).totals() == []

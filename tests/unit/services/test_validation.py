@@ -1,0 +1,203 @@
+"""Files are checked, then jobs: a bad line is named by its number and never trained on."""
+
+from typing import Any
+
+import pytest
+
+from support.rows import CONTEXT_TOKENS, OURS, a_file, a_job, chat_line, chat_lines, render_with
+from tunery.domain.files import FileReport, FileStatus
+from tunery.domain.jobs import Hyperparameters, Job, JobStatus, RequestedHyperparameters
+from tunery.domain.tasks import LeaseLost, Task, TaskKind
+from tunery.services import files, jobs, validation
+from tunery.services.models import ModelDirectory
+from tunery.storage.blobs import LocalBlobStore
+from tunery.storage.database import Database
+
+
+def claim(database: Database, kind: TaskKind) -> Task:
+    with database.write() as tx:
+        task = tx.queue.claim([kind], 60)
+    assert task is not None
+    return task
+
+
+def add_file(
+    database: Database, blobs: LocalBlobStore, data: bytes, file_id: str = "file-1"
+) -> None:
+    file = a_file(file_id, status=FileStatus.UPLOADED)
+    blobs.put(file.blob_key, data)
+    with database.write() as tx:
+        tx.files(OURS).add(file)
+        tx.queue.add(OURS, TaskKind.CHECK_FILE, file_id)
+
+
+def check(
+    database: Database, blobs: LocalBlobStore, data: bytes, file_id: str = "file-1"
+) -> FileStatus | None:
+    add_file(database, blobs, data, file_id)
+    return validation.check_uploaded_file(database, blobs, claim(database, TaskKind.CHECK_FILE))
+
+
+def prepare(
+    database: Database, blobs: LocalBlobStore, directory: ModelDirectory, **changes: Any
+) -> Job:
+    base = directory.base()
+    job = a_job(**{"base_digest": base.digest, **changes})
+    with database.write() as tx:
+        tx.jobs(OURS).add(job)
+        tx.queue.add(OURS, TaskKind.PREPARE_JOB, job.id)
+    task = claim(database, TaskKind.PREPARE_JOB)
+    validation.prepare_job(database, blobs, base, render_with, task)
+    return jobs.get_job(database, OURS, job.id)
+
+
+def test_a_good_file_is_ready(database: Database, blobs: LocalBlobStore) -> None:
+    assert check(database, blobs, chat_lines(3)) is FileStatus.PROCESSED
+    with database.write() as tx:
+        assert tx.files(OURS).report("file-1") == FileReport(3, (), 0)
+        assert tx.queue.claim(list(TaskKind), 60) is None
+
+
+def test_the_lines_of_a_bad_file_are_named(database: Database, blobs: LocalBlobStore) -> None:
+    data = chat_line() + b"\n" + chat_line(tools=[]) + chat_line() + b'{"messages": []}\n'
+    assert check(database, blobs, data) is FileStatus.ERROR
+    file = files.get_file(database, OURS, "file-1")
+    assert file.status is FileStatus.ERROR
+    assert file.status_details is not None
+    assert "line 3: " in file.status_details
+    assert "line 5: " in file.status_details
+    assert "line 4: " not in file.status_details
+    with database.read() as tx:
+        report = tx.files(OURS).report("file-1")
+    assert report is not None
+    assert (report.examples, report.error_count) == (4, 2)
+
+
+def test_the_check_of_a_deleted_file_is_done(database: Database, blobs: LocalBlobStore) -> None:
+    add_file(database, blobs, chat_lines(1))
+    task = claim(database, TaskKind.CHECK_FILE)
+    with database.write() as tx:
+        tx.files(OURS).delete("file-1")
+    assert validation.check_uploaded_file(database, blobs, task) is None
+    with pytest.raises(LeaseLost), database.write() as tx:
+        tx.queue.hold(task)
+
+
+def test_a_check_whose_task_is_lost_changes_nothing(
+    database: Database, blobs: LocalBlobStore
+) -> None:
+    add_file(database, blobs, chat_lines(1))
+    task = claim(database, TaskKind.CHECK_FILE)
+    with database.write() as tx:
+        tx.queue.drop(OURS, "file-1")
+    with pytest.raises(LeaseLost):
+        validation.check_uploaded_file(database, blobs, task)
+    assert files.get_file(database, OURS, "file-1").status is FileStatus.UPLOADED
+
+
+def test_a_fit_job_is_queued_with_its_hyperparameters_resolved(
+    database: Database, blobs: LocalBlobStore, directory: ModelDirectory
+) -> None:
+    check(database, blobs, chat_lines(12))
+    check(database, blobs, chat_lines(3), "file-2")
+    job = prepare(database, blobs, directory, validation_file="file-2")
+    # Batches of 8; 12 examples are 1.5 steps an epoch, so the most epochs that auto gives: 25.
+    assert (job.status, job.resolved) == (JobStatus.QUEUED, Hyperparameters(25, 8, 1.0))
+    assert claim(database, TaskKind.TRAIN_JOB).subject == job.id
+    event = jobs.list_events(database, OURS, job.id, after=None, limit=1).items[0]
+    assert event.message == "Files validated, moving job to queued state"
+
+
+def test_hyperparameters_that_were_given_are_kept(
+    database: Database, blobs: LocalBlobStore, directory: ModelDirectory
+) -> None:
+    check(database, blobs, chat_lines(10))
+    job = prepare(database, blobs, directory, requested=RequestedHyperparameters(2, 3, 0.25))
+    assert job.resolved == Hyperparameters(2, 3, 0.25)
+
+
+UNFIT: dict[str, tuple[bytes, bytes, str, str, str]] = {
+    "few": (chat_lines(9), b"", "invalid_n_examples", "training_file", "has 9 example(s), but"),
+    "bad lines": (
+        chat_lines(10) + b'{"messages": []}\n' + chat_line() + chat_line(tools=[]),
+        b"",
+        "invalid_training_file",
+        "training_file",
+        "2 of 13 lines cannot be used: line 11: ",
+    ),
+    "bad held-out line": (
+        chat_lines(10),
+        chat_lines(1) + b'{"messages": []}\n',
+        "invalid_validation_file",
+        "validation_file",
+        "1 of 2 lines cannot be used: line 2: ",
+    ),
+    "nothing to learn within the context": (
+        chat_lines(10)
+        + chat_line().replace(b"Hi!", b"x" * CONTEXT_TOKENS)  # a byte is a token
+        + chat_lines(1),
+        b"",
+        "invalid_training_file",
+        "training_file",
+        "1 of 12 lines cannot be used: line 11: ",
+    ),
+}
+
+
+@pytest.mark.parametrize("why", UNFIT)
+def test_an_unfit_job_fails_and_says_why(
+    database: Database, blobs: LocalBlobStore, directory: ModelDirectory, why: str
+) -> None:
+    data, held_out, code, param, words = UNFIT[why]
+    check(database, blobs, data)
+    if held_out:
+        check(database, blobs, held_out, "file-2")
+    job = prepare(database, blobs, directory, validation_file="file-2" if held_out else None)
+    assert job.status is JobStatus.FAILED
+    assert job.error is not None
+    assert (job.error.code, job.error.param) == (code, param)
+    assert words in job.error.message
+    assert job.finished_at is not None
+    with database.write() as tx:
+        assert tx.queue.claim(list(TaskKind), 60) is None
+
+
+def test_a_job_whose_file_was_deleted_fails(
+    database: Database, blobs: LocalBlobStore, directory: ModelDirectory
+) -> None:
+    job = prepare(database, blobs, directory)
+    assert job.error is not None
+    assert (job.status, job.error.param) == (JobStatus.FAILED, "training_file")
+    assert "file-1 was deleted" in job.error.message
+
+
+def test_a_job_whose_base_has_changed_fails(
+    database: Database, blobs: LocalBlobStore, directory: ModelDirectory
+) -> None:
+    check(database, blobs, chat_lines(10))
+    job = prepare(database, blobs, directory, base_digest="0" * 64)
+    assert job.error is not None
+    assert (job.status, job.error.code) == (JobStatus.FAILED, "model_not_available")
+
+
+def test_a_job_waits_while_its_file_is_unchecked(
+    database: Database, blobs: LocalBlobStore, directory: ModelDirectory
+) -> None:
+    add_file(database, blobs, chat_lines(10))
+    with pytest.raises(validation.NotYet):
+        prepare(database, blobs, directory)
+    assert jobs.get_job(database, OURS, "ftjob-1").status is JobStatus.VALIDATING_FILES
+
+
+def test_a_job_cancelled_while_it_is_prepared_stays_cancelled(
+    database: Database, blobs: LocalBlobStore, directory: ModelDirectory
+) -> None:
+    check(database, blobs, chat_lines(10))
+    with database.write() as tx:
+        tx.jobs(OURS).add(a_job(base_digest=directory.base().digest))
+        tx.queue.add(OURS, TaskKind.PREPARE_JOB, "ftjob-1")
+    task = claim(database, TaskKind.PREPARE_JOB)
+    jobs.cancel_job(database, OURS, "ftjob-1")
+    with pytest.raises(LeaseLost):
+        validation.prepare_job(database, blobs, directory.base(), render_with, task)
+    assert jobs.get_job(database, OURS, "ftjob-1").status is JobStatus.CANCELLED

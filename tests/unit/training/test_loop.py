@@ -1,0 +1,313 @@
+"""A whole training run: what it reports, what it writes, and that it can be resumed."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import orjson
+import pytest
+from safetensors.torch import load
+
+from support.networks import log_probabilities, merged_model, plain_model, random_adapter, store
+from tunery.datasets.rendering import ChatRenderer
+from tunery.domain.jobs import (
+    Adapter,
+    EpochCheckpoint,
+    Hyperparameters,
+    Snapshot,
+    StepMetrics,
+)
+from tunery.domain.ports.training import (
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    TrainingReport,
+    TrainingRun,
+)
+from tunery.model import adapter_file
+from tunery.model.adapter_file import BadAdapter
+from tunery.model.base import load_base
+from tunery.storage.blobs import LocalBlobStore
+from tunery.training import loop
+from tunery.training.loop import LocalTrainer, learning_rate_at
+
+R = TypeVar("R")
+
+NEVER, ALWAYS = 1e9, 1e-9  # seconds between snapshots
+WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> LocalBlobStore:
+    return LocalBlobStore(tmp_path)
+
+
+def _turns(question: str, answer: str, **others: Any) -> list[dict[str, Any]]:
+    return [
+        {"role": "user", "content": question},
+        {"role": "assistant", "content": answer, **others},
+    ]
+
+
+TOY = [_turns(f"question {n}" + "." * n, "the answer") for n in range(7)]
+
+
+def _put(blobs: LocalBlobStore, key: str, conversations: Sequence[list[dict[str, Any]]]) -> None:
+    blobs.put(key, b"".join(orjson.dumps({"messages": m}) + b"\n" for m in conversations))
+
+
+def _train(
+    blobs: LocalBlobStore,
+    base: Path,
+    prefix: str,
+    *,
+    epochs: int = 2,
+    batch_size: int = 2,
+    rate: float = 5e-3,
+    snapshot_s: float = NEVER,
+    seed: int = 3,
+    **others: Any,
+) -> list[TrainingReport]:
+    """Train on the blob "train" with every number given, and return the reports."""
+    reports: list[TrainingReport] = []
+    run = TrainingRun(
+        job_id="job",
+        base="tiny",
+        base_digest="b" * 64,
+        training_key="train",
+        hyperparameters=Hyperparameters(epochs, batch_size, 2.0),
+        seed=seed,
+        output_prefix=prefix,
+        **{"validation_key": None, **others},
+    )
+    LocalTrainer(blobs, base, rate / 2, 1, snapshot_s).train(run, reports.append)
+    return reports
+
+
+def _files(blobs: LocalBlobStore, adapter: Adapter) -> tuple[bytes, bytes]:
+    return blobs.read(f"{adapter.key}/{WEIGHTS}"), blobs.read(f"{adapter.key}/{CONFIG}")
+
+
+def _of(reports: Sequence[TrainingReport], kind: type[R]) -> list[R]:
+    return [report for report in reports if isinstance(report, kind)]
+
+
+def _mean_loss(model: Any, base: Path, conversations: Sequence[list[dict[str, Any]]]) -> float:
+    """Return the mean loss over every learned token, from transformers' log-probabilities."""
+    renderer = ChatRenderer.load(base)
+    losses: list[float] = []
+    for messages in conversations:
+        rendered = renderer.example(messages)
+        scores = log_probabilities(model, rendered.token_ids)
+        pairs = zip(scores, rendered.supervised[1:], strict=True)
+        losses += [-score for score, learned in pairs if learned]
+    return sum(losses) / len(losses)
+
+
+@pytest.mark.parametrize(
+    ("step", "total", "share"),
+    [
+        (1, 1, 1.0),  # the warm-up has at least one step
+        (1, 10, 1.0),
+        (2, 10, 9 / 10),
+        (10, 10, 1 / 10),
+        (1, 100, 1 / 10),  # a tenth of the steps
+        (10, 100, 1.0),
+        (11, 100, 90 / 91),
+        (100, 100, 1 / 91),
+        (1, 1000, 1 / 20),  # and at most twenty
+        (20, 1000, 1.0),
+        (21, 1000, 980 / 981),
+        (1000, 1000, 1 / 981),
+    ],
+)
+def test_the_learning_rate_rises_and_falls_linearly(step: int, total: int, share: float) -> None:
+    assert learning_rate_at(step, total, 0.3) == pytest.approx(0.3 * share)
+
+
+def test_a_run_reports_every_step_and_one_checkpoint_an_epoch(
+    tiny_model: Path, blobs: LocalBlobStore
+) -> None:
+    _put(blobs, "train", TOY)
+    reports = _train(blobs, tiny_model, "out/run", epochs=3, batch_size=2)
+    # Seven examples in batches of two are four steps an epoch.
+    epoch = [StepMetrics] * 4 + [EpochCheckpoint, Snapshot]
+    assert [type(report) for report in reports] == [RunStarted, *epoch * 3, RunFinished]
+    assert reports[0] == RunStarted(total_steps=12, first_step=1)
+    metrics = _of(reports, StepMetrics)
+    assert [(m.step, m.total_steps) for m in metrics] == [(n, 12) for n in range(1, 13)]
+    assert all(m.valid_loss is m.full_valid_loss is None for m in metrics)
+    checkpoints = _of(reports, EpochCheckpoint)
+    assert [(c.step, c.epoch) for c in checkpoints] == [(4, 1), (8, 2), (12, 3)]
+    assert [c.metrics for c in checkpoints] == [metrics[3], metrics[7], metrics[11]]
+    assert [s.step for s in _of(reports, Snapshot)] == [4, 8, 12]
+    # Each turn is its role, its content, two marks and two newlines: one token a byte.
+    count = sum(len(m["role"]) + len(m["content"]) + 4 for turns in TOY for m in turns)
+    assert reports[-1] == RunFinished(3 * count)
+    keys = {f"{c.adapter.key}/{name}" for c in checkpoints for name in (WEIGHTS, CONFIG)}
+    assert set(blobs.keys("out")) == keys | {s.key for s in _of(reports, Snapshot)}
+    assert all(key.startswith("out/run/") for key in blobs.keys("out"))
+    for checkpoint in checkpoints:
+        weights, config = _files(blobs, checkpoint.adapter)
+        assert hashlib.sha256(weights).hexdigest() == checkpoint.adapter.digest
+        assert orjson.loads(config)["base_model_name_or_path"] == "tiny"
+    assert len({checkpoint.adapter.digest for checkpoint in checkpoints}) == 3
+
+
+def test_the_loss_falls_and_the_checkpoint_holds_what_was_learned(
+    tiny_model: Path, blobs: LocalBlobStore
+) -> None:
+    _put(blobs, "train", TOY)
+    _put(blobs, "held", TOY[:3])
+    reports = _train(
+        blobs, tiny_model, "out", epochs=6, batch_size=7, rate=2e-2, validation_key="held"
+    )
+    metrics, last = _of(reports, StepMetrics), _of(reports, EpochCheckpoint)[-1]
+    at_first = _mean_loss(plain_model(tiny_model), tiny_model, TOY)
+    assert metrics[0].train_loss == pytest.approx(at_first, abs=0.03)
+    assert metrics[-1].train_loss < at_first / 2
+    assert metrics[-1].train_mean_token_accuracy > metrics[0].train_mean_token_accuracy
+    shapes = load_base(tiny_model, plain_model(tiny_model).dtype).shapes()
+    weights = adapter_file.read(*_files(blobs, last.adapter), shapes, 16)
+    learned = _mean_loss(merged_model(tiny_model, weights), tiny_model, TOY[:3])
+    assert last.metrics.full_valid_loss == pytest.approx(learned, abs=0.05)
+
+
+def test_validation_looks_at_a_batch_now_and_then_and_at_all_of_it_after_each_epoch(
+    tiny_model: Path, blobs: LocalBlobStore
+) -> None:
+    _put(blobs, "train", TOY * 3)
+    _put(blobs, "held", TOY[:5])
+    # A rate of zero: every loss is the base's.
+    metrics = _of(
+        _train(
+            blobs,
+            tiny_model,
+            "out",
+            epochs=2,
+            batch_size=2,
+            rate=0.0,
+            validation_key="held",
+        ),
+        StepMetrics,
+    )
+    # 21 examples are 11 steps an epoch, 22 in all: a look every second step.
+    assert [m.step for m in metrics if m.valid_loss is not None] == list(range(2, 23, 2))
+    assert [m.step for m in metrics if m.full_valid_loss is not None] == [11, 22]
+    base = plain_model(tiny_model)
+    looks = [TOY[:2], TOY[2:4], TOY[4:5]]  # then from 6 % 5 = 1 on
+    for step, look in zip((2, 4, 6, 8), [*looks, TOY[1:3]], strict=True):
+        wanted = _mean_loss(base, tiny_model, look)
+        assert metrics[step - 1].valid_loss == pytest.approx(wanted, abs=0.03)
+    wanted = _mean_loss(base, tiny_model, TOY[:5])
+    assert metrics[10].full_valid_loss == pytest.approx(wanted, abs=0.03)
+    accuracies = [m.full_valid_mean_token_accuracy for m in metrics if m.full_valid_loss]
+    assert all(accuracy is not None and 0 <= accuracy <= 1 for accuracy in accuracies)
+
+
+def test_a_resumed_run_writes_the_bytes_of_the_uninterrupted_one(
+    tiny_model: Path, blobs: LocalBlobStore
+) -> None:
+    _put(blobs, "train", TOY)
+    _put(blobs, "held", TOY[:2])
+    whole = _train(blobs, tiny_model, "whole", snapshot_s=ALWAYS, validation_key="held")
+    snapshots = {snapshot.step: snapshot for snapshot in _of(whole, Snapshot)}
+    assert set(snapshots) == set(range(1, 9))
+    last = _of(whole, EpochCheckpoint)[-1].adapter
+    for step in (3, 4, 7):  # before an epoch's end, at it, before the very end
+        prefix = f"again-{step}"
+        again = _train(
+            blobs, tiny_model, prefix, validation_key="held", resume_from=snapshots[step]
+        )
+        assert again[0] == RunStarted(8, step + 1)
+        assert _of(again, StepMetrics) == _of(whole, StepMetrics)[step:]
+        assert [c.epoch for c in _of(again, EpochCheckpoint)] == [1, 2][step // 4 :]
+        found = _of(again, EpochCheckpoint)[-1].adapter
+        assert found.digest == last.digest
+        assert _files(blobs, found) == _files(blobs, last)
+        assert again[-1] == whole[-1]
+    ended = _train(blobs, tiny_model, "ended", resume_from=snapshots[8])
+    assert ended == [RunStarted(8, 9), whole[-1]]
+
+
+def test_a_batch_computed_in_parts_teaches_the_same(
+    tiny_model: Path, blobs: LocalBlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _put(blobs, "train", TOY)
+    losses = []
+    for most in (4096, 100):  # the seven examples have 308 tokens
+        monkeypatch.setattr(loop, "MICRO_BATCH_TOKENS", most)
+        reports = _train(blobs, tiny_model, f"run-{most}", epochs=4, batch_size=7, rate=2e-2)
+        losses.append([m.train_loss for m in _of(reports, StepMetrics)])
+    whole, parts = losses
+    assert parts == pytest.approx(whole, abs=0.05)
+    assert whole[0] - whole[-1] > 0.5
+
+
+def test_a_seed_gives_its_own_bytes_again_and_again(
+    tiny_model: Path, blobs: LocalBlobStore
+) -> None:
+    _put(blobs, "train", TOY)
+    first, again, other = (
+        _of(_train(blobs, tiny_model, f"run-{n}", epochs=1, seed=seed), EpochCheckpoint)[0].adapter
+        for n, seed in enumerate((3, 3, 4))
+    )
+    assert _files(blobs, first) == _files(blobs, again)
+    assert first.digest == again.digest != other.digest
+
+
+def test_a_run_that_diverges_fails_by_name_and_reports_nothing_more(
+    tiny_model: Path, blobs: LocalBlobStore
+) -> None:
+    _put(blobs, "train", TOY)
+    reports = _train(blobs, tiny_model, "out", batch_size=4, epochs=4, rate=1e30)
+    failed = reports[-1]
+    assert isinstance(failed, RunFailed)
+    assert failed.code == "non_finite_loss"
+    assert "learning_rate_multiplier" in failed.message
+    steps = _of(reports, StepMetrics)
+    assert [m.step for m in steps] == list(range(1, len(steps) + 1))
+    assert len(steps) < 8
+    assert f"step {len(steps) + 1}" in failed.message
+    assert len(_of(reports, RunFailed)) == 1
+    assert not _of(reports, RunFinished)
+
+
+def test_answers_of_weight_zero_teach_nothing(tiny_model: Path, blobs: LocalBlobStore) -> None:
+    _put(blobs, "train", [_turns(f"question {n}", "the answer", weight=0) for n in range(4)])
+    reports = _train(blobs, tiny_model, "out", epochs=1)
+    assert [type(report) for report in reports][-1] is RunFinished
+    assert [m.train_loss for m in _of(reports, StepMetrics)] == [0.0, 0.0]
+    (checkpoint,) = _of(reports, EpochCheckpoint)
+    tensors = load(_files(blobs, checkpoint.adapter)[0])
+    ups = [tensor for name, tensor in tensors.items() if "lora_B" in name]
+    assert len(ups) == 14
+    assert not any(tensor.any() for tensor in ups)
+
+
+def test_tuning_a_tuned_model_starts_with_its_loss_and_its_rank(
+    tiny_model: Path, blobs: LocalBlobStore
+) -> None:
+    _put(blobs, "train", TOY)
+    weights = random_adapter(tiny_model, 1, rank=5, alpha=10.0)
+    parent = store(blobs, "parent", weights)
+    reports = _train(blobs, tiny_model, "out", epochs=1, batch_size=7, start_from=parent)
+    wanted = _mean_loss(merged_model(tiny_model, weights), tiny_model, TOY)
+    assert abs(wanted - _mean_loss(plain_model(tiny_model), tiny_model, TOY)) > 0.2
+    assert _of(reports, StepMetrics)[0].train_loss == pytest.approx(wanted, abs=0.05)
+    (checkpoint,) = _of(reports, EpochCheckpoint)
+    config = orjson.loads(_files(blobs, checkpoint.adapter)[1])
+    assert (config["r"], config["lora_alpha"]) == (5, 10.0)
+
+
+def test_a_parent_that_is_not_the_one_published_is_refused(
+    tiny_model: Path, blobs: LocalBlobStore
+) -> None:
+    _put(blobs, "train", TOY)
+    parent = store(blobs, "parent", random_adapter(tiny_model, 1))
+    data = blobs.read(f"parent/{WEIGHTS}")
+    blobs.put(f"parent/{WEIGHTS}", data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(BadAdapter, match="not the one published"):
+        _train(blobs, tiny_model, "out", start_from=parent)
+    assert not list(blobs.keys("out"))

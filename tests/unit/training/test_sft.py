@@ -1,0 +1,86 @@
+"""The loss of a batch against transformers and PEFT under plain autograd."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from support.networks import (
+    PEFT_WARNING,
+    peft_model,
+    plain_model,
+    random_adapter,
+    tokens,
+)
+from tunery.datasets.batches import Example
+from tunery.datasets.rendering import ChatRenderer
+from tunery.model.base import load_base
+from tunery.training.adapter import LearnedAdapter
+from tunery.training.sft import batch_loss
+
+
+def _reference(model: Any, examples: list[Example]) -> Tensor:
+    """Return the mean over all supervised tokens, each example run alone."""
+    losses = []
+    for example in examples:
+        logits = model(torch.tensor([example.token_ids])).logits[0, :-1]
+        every = F.cross_entropy(logits, torch.tensor(example.token_ids[1:]), reduction="none")
+        losses.append(every[torch.tensor(example.supervised[1:], dtype=torch.bool)])
+    return torch.cat(losses).mean()
+
+
+@pytest.mark.filterwarnings(PEFT_WARNING)
+def test_loss_and_gradients_equal_those_of_peft(tiny_model: Path) -> None:
+    examples = [
+        Example(tokens(12, 0), [n >= 4 for n in range(12)]),
+        Example(tokens(5, 1), [n % 2 == 0 for n in range(5)]),  # the first token has no loss
+        Example(tokens(40, 2), [n in (7, 39) for n in range(40)]),
+        Example(tokens(6, 3), [False] * 6),
+    ]
+    weights = random_adapter(tiny_model, 1)
+    network = load_base(tiny_model, torch.float32)
+    learned = LearnedAdapter.over(network, seed=0, start_from=weights)
+    loss = batch_loss(network, examples)
+    assert loss is not None
+    model = peft_model(tiny_model, weights)
+    wanted = _reference(model, examples)
+    torch.testing.assert_close(loss.mean, wanted, rtol=1e-5, atol=1e-6)
+    loss.mean.backward()  # type: ignore[no-untyped-call]
+    wanted.backward()  # type: ignore[no-untyped-call]
+    for name, layer in learned.layers.items():
+        other = model.get_submodule(f"base_model.model.{name}")
+        for mine, matrix in ((layer.down, other.lora_A), (layer.up, other.lora_B)):
+            gradient = matrix["default"].weight.grad
+            scale = float(gradient.abs().max())
+            assert scale > 0
+            torch.testing.assert_close(mine.grad, gradient, rtol=1e-3, atol=1e-4 * scale)
+
+
+def test_a_batch_without_supervised_tokens_has_no_loss(tiny_model: Path) -> None:
+    network = load_base(tiny_model, torch.float32)
+    only_first = Example([1, 2, 3], [True, False, False])
+    assert batch_loss(network, [only_first]) is None
+
+
+def test_messages_of_weight_zero_are_read_and_not_learned(tiny_model: Path) -> None:
+    messages: list[dict[str, Any]] = [
+        {"role": "user", "content": "q"},
+        {"role": "assistant", "content": "wrong", "weight": 0},
+        {"role": "user", "content": "again"},
+        {"role": "assistant", "content": "right", "weight": 1},
+    ]
+    renderer = ChatRenderer.load(tiny_model)
+    rendered = renderer.example(messages)
+    network = load_base(tiny_model, torch.float32)
+    loss = batch_loss(network, [Example(rendered.token_ids, rendered.supervised)])
+    text = "".join(f"<|im_start|>{m['role']}\n{m['content']}<|im_end|>\n" for m in messages)
+    ids = renderer.tokenizer.template_ids(text)
+    # Before the last turn's content everything is context; after <|im_end|> comes a newline.
+    learned = [False] * (len(ids) - 7) + [True] * (len("right") + 1) + [False]
+    assert loss is not None
+    with torch.no_grad():
+        wanted = _reference(plain_model(tiny_model), [Example(ids, learned)])
+    torch.testing.assert_close(loss.mean, wanted, rtol=1e-5, atol=1e-6)

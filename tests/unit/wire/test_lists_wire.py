@@ -1,0 +1,85 @@
+"""Files, models and pages of them."""
+
+from decimal import Decimal
+
+import pytest
+
+from tunery.domain.files import FilePurpose, FileStatus, StoredFile
+from tunery.domain.jobs import Adapter
+from tunery.domain.models import BaseModel, Prices, TunedModel
+from tunery.domain.tenants import Tenant
+from tunery.wire.files import to_wire_file
+from tunery.wire.models import to_wire_model
+from tunery.wire.pages import to_wire_page
+
+TENANT = Tenant("org-1", "acme", "proj_1")
+PRICES = Prices(*map(Decimal, ("8", "1.5", "2", "12", "16")))
+BASE = BaseModel("small", ("gpt-4o-mini",), "/models/small", "d" * 64, 2048, 1e-4, PRICES, 5)
+
+
+def file(number: int) -> StoredFile:
+    return StoredFile(
+        id=f"file-{number}",
+        filename="train.jsonl",
+        purpose=FilePurpose.FINE_TUNE,
+        size_bytes=12,
+        sha256="0" * 64,
+        blob_key="secret/place",
+        status=FileStatus.ERROR,
+        status_details="line 1: not JSON",
+        created_at=3,
+    )
+
+
+def test_a_file_is_written_as_openai_writes_it_and_not_where_it_lies() -> None:
+    assert to_wire_file(file(1)).model_dump() == {
+        "id": "file-1",
+        "object": "file",
+        "bytes": 12,
+        "created_at": 3,
+        "expires_at": None,
+        "filename": "train.jsonl",
+        "purpose": "fine-tune",
+        "status": "error",
+        "status_details": "line 1: not JSON",
+    }
+
+
+def test_a_base_is_the_systems_at_the_bases_prices() -> None:
+    written = to_wire_model("gpt-4o-mini", BASE, None, TENANT).model_dump()
+    assert (written["id"], written["created"], written["owned_by"]) == ("gpt-4o-mini", 5, "system")
+    assert written["tunery"] == {
+        "base": "small",
+        "base_digest": "d" * 64,
+        "adapter_digest": None,
+        "context_tokens": 2048,
+        "prices": {"training": 8.0, "input": 1.5, "output": 2.0},
+        "job_id": None,
+    }
+
+
+def test_a_tuned_model_is_its_organizations_at_the_tuned_prices() -> None:
+    tuned = TunedModel("ft:x", "ftjob-1", "small", "d" * 64, Adapter("key", "a" * 64), 9)
+    written = to_wire_model("ft:x", BASE, tuned, TENANT).model_dump()
+    assert (written["id"], written["created"], written["owned_by"]) == ("ft:x", 9, "acme")
+    assert written["tunery"] == {
+        "base": "small",
+        "base_digest": "d" * 64,
+        "adapter_digest": "a" * 64,
+        "context_tokens": 2048,
+        "prices": {"training": 8.0, "input": 12.0, "output": 16.0},
+        "job_id": "ftjob-1",
+    }
+
+
+@pytest.mark.parametrize(
+    ("count", "first", "last"), [(0, None, None), (1, "file-1", "file-1"), (3, "file-1", "file-3")]
+)
+@pytest.mark.parametrize("has_more", [True, False])
+def test_a_pages_cursors_are_its_first_and_last_id(
+    count: int, first: str | None, last: str | None, has_more: bool
+) -> None:
+    items = [to_wire_file(file(number)) for number in range(1, count + 1)]
+    page = to_wire_page(items, has_more)
+    assert (page.object, page.first_id, page.last_id) == ("list", first, last)
+    assert (page.data, page.has_more) == (items, has_more)

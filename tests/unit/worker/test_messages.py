@@ -1,0 +1,63 @@
+"""What goes to a child process and back arrives as it was."""
+
+import pytest
+
+from support.rows import an_epoch, some_metrics
+from tunery.domain.jobs import Adapter, Hyperparameters, Snapshot, StepMetrics
+from tunery.domain.ports.training import (
+    ProofRequest,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    TrainingReport,
+    TrainingRun,
+)
+from tunery.worker.messages import PROOF, RUN, SCORES, decode_report, encode_report
+
+REPORTS: list[TrainingReport] = [
+    RunStarted(10, 3),
+    some_metrics(4),
+    StepMetrics(1, 9, 0.1, 0.2, 0.3, 0.4, 0.5, 1 / 3),
+    an_epoch(7),
+    Snapshot(8, "p/snap"),
+    RunFinished(2**40),
+    RunFailed("server_error", "Two\nlines, 'quotes' and \U0001f600"),
+]
+
+
+@pytest.mark.parametrize("report", REPORTS, ids=lambda report: type(report).__name__)
+def test_a_report_arrives_as_it_was_sent_on_one_line(report: TrainingReport) -> None:
+    line = encode_report(report)
+    assert line.endswith(b"\n")
+    assert line.count(b"\n") == 1
+    assert decode_report(line) == report
+
+
+@pytest.mark.parametrize(
+    ("parent", "snapshot"), [(None, None), (Adapter("p/a", "0" * 64), Snapshot(3, "p/s"))]
+)
+def test_an_order_to_train_arrives_as_it_was_given(
+    parent: Adapter | None, snapshot: Snapshot | None
+) -> None:
+    run = TrainingRun(
+        job_id="ftjob-1",
+        base="tiny",
+        base_digest="d" * 64,
+        training_key="p/files/file-1",
+        validation_key=None if parent is None else "p/files/file-2",
+        hyperparameters=Hyperparameters(3, 8, 1 / 3),
+        seed=2**31 - 1,
+        output_prefix="p/jobs/ftjob-1/attempt-1",
+        start_from=parent,
+        resume_from=snapshot,
+    )
+    order = RUN.dump_json(run)
+    assert b"\n" not in order
+    assert RUN.validate_json(order) == run
+
+
+def test_an_order_to_score_and_its_answer_arrive_as_they_were() -> None:
+    request = ProofRequest("tiny", "d" * 64, (Adapter("p/a", "0" * 64),), ((1, 2), (3,)))
+    assert PROOF.validate_json(PROOF.dump_json(request)) == request
+    scores = [[[-0.1, -1 / 3], []], [[-1e-30]]]
+    assert SCORES.validate_json(SCORES.dump_json(scores)) == scores

@@ -1,0 +1,300 @@
+"""What becomes of a task: done, given back, or its job failed with a word to its owner."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, cast
+
+import pytest
+
+from support.rows import OURS, a_file, a_job, chat_lines, render_with
+from tunery.domain.errors import StorageFull, TuneryError, Unavailable
+from tunery.domain.jobs import Hyperparameters, Job, JobStatus
+from tunery.domain.ports.engine import Engine
+from tunery.domain.ports.training import (
+    ProofRequest,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    TrainingReport,
+    TrainingRun,
+)
+from tunery.domain.tasks import MAX_FAILURES, LeaseLost, Task, TaskKind
+from tunery.services import jobs
+from tunery.services.models import ModelDirectory
+from tunery.services.publishing import Tolerance
+from tunery.storage.blobs import LocalBlobStore
+from tunery.storage.database import Database
+from tunery.storage.tables import tasks
+from tunery.telemetry import logger
+from tunery.worker.executor import ChildDied
+from tunery.worker.lease import Lease
+from tunery.worker.portal import Portal
+from tunery.worker.stages import Stages
+
+
+class ScriptedRun:
+    """Reports what it was given, calls what it was given, and ends."""
+
+    def __init__(self, script: Sequence[TrainingReport | Callable[[], None]]) -> None:
+        self._script = list(script)
+        self.stopped = False
+
+    @property
+    def finished(self) -> bool:
+        return not self._script
+
+    def reports(self, wait_s: float) -> Iterator[TrainingReport]:
+        while self._script:
+            step = self._script.pop(0)
+            if callable(step):
+                step()
+            else:
+                yield step
+
+    def stop(self) -> None:
+        self.stopped = True
+
+
+class ScriptedExecutor:
+    """Starts scripted runs."""
+
+    def __init__(self, *script: TrainingReport | Callable[[], None]) -> None:
+        self.script = script
+        self.started: list[ScriptedRun] = []
+
+    def start(self, run: TrainingRun) -> ScriptedRun:
+        self.started.append(ScriptedRun(self.script))
+        return self.started[-1]
+
+    def reference(self, request: ProofRequest) -> list[list[list[float]]]:
+        raise AssertionError("nothing is published here")
+
+
+def raising(error: BaseException) -> Callable[[], None]:
+    def act() -> None:
+        raise error
+
+    return act
+
+
+@pytest.fixture
+def portal() -> Iterator[Portal]:
+    portal = Portal()
+    yield portal
+    portal.close()
+
+
+@pytest.fixture
+def run(
+    database: Database, blobs: LocalBlobStore, directory: ModelDirectory, portal: Portal
+) -> Callable[..., None]:
+    """Return a function that carries out a task with a scripted executor."""
+
+    def carry_out(
+        task: Task,
+        executor: ScriptedExecutor | None = None,
+        stopping: threading.Event | None = None,
+    ) -> None:
+        stages = Stages(
+            database=database,
+            blobs=blobs,
+            directory=directory,
+            renderers=render_with,
+            engine=cast(Engine, None),
+            executor=executor or ScriptedExecutor(),
+            portal=portal,
+            tolerance=Tolerance(0.1, 0.1, 1),
+            log=logger(),
+        )
+        with Lease(database, task, 60, stopping or threading.Event()) as lease:
+            stages.run(task, lease)
+
+    return carry_out
+
+
+def add_job(database: Database, kind: TaskKind = TaskKind.TRAIN_JOB, **changes: Any) -> Task:
+    job = a_job(**{"status": JobStatus.QUEUED, "resolved": Hyperparameters(1, 1, 1.0), **changes})
+    with database.write() as tx:
+        tx.files(OURS).add(a_file())
+        tx.jobs(OURS).add(job)
+        tx.queue.add(OURS, kind, job.id)
+    return claim(database, kind)
+
+
+def claim(database: Database, *kinds: TaskKind) -> Task:
+    with database.write() as tx:
+        task = tx.queue.claim(kinds or list(TaskKind), 60)
+    assert task is not None
+    return task
+
+
+def waiting(database: Database) -> list[tuple[str, str, int, bool]]:
+    """Return kind, state, failures and whether it is delayed, of every task."""
+    with database.read() as tx:
+        rows = tx._connection.execute(tasks.select().order_by(tasks.c.id)).all()
+        free = tx.queue.has_free(list(TaskKind))
+    return [(row.kind, row.state, row.failures, not free) for row in rows]
+
+
+def job_of(database: Database) -> Job:
+    return jobs.get_job(database, OURS, "ftjob-1")
+
+
+def test_a_run_that_finishes_is_handed_on_to_be_published(
+    database: Database, run: Callable[..., None]
+) -> None:
+    task = add_job(database)
+    executor = ScriptedExecutor(RunStarted(1, 0), RunFinished(123))
+    run(task, executor)
+    assert (job_of(database).status, job_of(database).trained_tokens) == (JobStatus.RUNNING, 123)
+    assert waiting(database) == [("publish_job", "queued", 0, False)]
+    assert executor.started[0].stopped
+
+
+def test_a_run_that_fails_fails_its_job_in_its_own_words(
+    database: Database, run: Callable[..., None]
+) -> None:
+    run(add_job(database), ScriptedExecutor(RunFailed("diverged", "The loss is not a number.")))
+    job = job_of(database)
+    assert job.error is not None
+    assert (job.status, job.error.code) == (JobStatus.FAILED, "diverged")
+    assert job.error.message == "The loss is not a number."
+    assert waiting(database) == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [Unavailable("no engine"), StorageFull("full"), ChildDied("killed"), LeaseLost("another's")],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_interruption_keeps_the_job_and_counts_unless_the_task_is_lost(
+    database: Database, run: Callable[..., None], error: Exception
+) -> None:
+    executor = ScriptedExecutor(RunStarted(1, 0), raising(error))
+    run(add_job(database), executor)
+    assert job_of(database).status is JobStatus.RUNNING
+    if isinstance(error, LeaseLost):
+        assert waiting(database) == [("train_job", "running", 0, True)]
+    else:
+        assert waiting(database) == [("train_job", "queued", 1, True)]
+    assert executor.started[0].stopped
+
+
+def test_a_job_that_failed_too_often_fails(database: Database, run: Callable[..., None]) -> None:
+    task = add_job(database)
+    for failure in range(1, MAX_FAILURES + 1):
+        assert task.failures == failure - 1
+        assert job_of(database).status in (JobStatus.QUEUED, JobStatus.RUNNING)
+        run(task, ScriptedExecutor(raising(ChildDied("out of memory"))))
+        if failure < MAX_FAILURES:
+            with database.write() as tx:
+                tx._connection.execute(tasks.update().values(run_after=0))
+            task = claim(database)
+    job = job_of(database)
+    assert job.error is not None
+    assert (job.status, job.error.code) == (JobStatus.FAILED, "server_error")
+    assert "out of memory" in job.error.message
+    assert waiting(database) == []
+
+
+def test_a_task_that_broke_its_workers_too_often_is_not_tried_again(
+    database: Database, run: Callable[..., None]
+) -> None:
+    task = add_job(database)
+    for _ in range(MAX_FAILURES):  # each worker falls silent
+        with database.write() as tx:
+            tx._connection.execute(tasks.update().values(lease_until=0))
+        task = claim(database)
+    assert task.failures == MAX_FAILURES
+    executor = ScriptedExecutor(RunFinished(1))
+    run(task, executor)
+    assert executor.started == []
+    assert job_of(database).status is JobStatus.FAILED
+    assert waiting(database) == []
+
+
+def test_a_bug_fails_the_job_and_its_text_stays_in_the_log(
+    database: Database, run: Callable[..., None]
+) -> None:
+    run(add_job(database), ScriptedExecutor(raising(ZeroDivisionError("a secret of ours"))))
+    job = job_of(database)
+    assert job.error is not None
+    assert (job.status, job.error.code) == (JobStatus.FAILED, "server_error")
+    assert "secret" not in job.error.message
+    assert waiting(database) == []
+
+
+def test_an_error_for_the_owner_fails_the_job_in_its_words(
+    database: Database, run: Callable[..., None]
+) -> None:
+    run(add_job(database), ScriptedExecutor(raising(TuneryError("Do this.", code="why"))))
+    job = job_of(database)
+    assert job.error is not None
+    assert (job.status, job.error.code, job.error.message) == (JobStatus.FAILED, "why", "Do this.")
+
+
+def test_a_worker_that_stops_gives_its_run_back_at_once(
+    database: Database, run: Callable[..., None]
+) -> None:
+    stopping = threading.Event()
+    executor = ScriptedExecutor(RunStarted(1, 0), stopping.set, RunStarted(1, 0), RunFinished(1))
+    run(add_job(database), executor, stopping)
+    assert waiting(database) == [("train_job", "queued", 0, False)]
+    assert job_of(database).status is JobStatus.RUNNING
+    assert executor.started[0].stopped
+
+
+def test_a_job_cancelled_while_it_trains_stays_cancelled_and_its_files_go(
+    database: Database, blobs: LocalBlobStore, run: Callable[..., None]
+) -> None:
+    def cancel() -> None:
+        jobs.cancel_job(database, OURS, "ftjob-1")
+
+    task = add_job(database)
+    blobs.put(f"{OURS.project_id}/jobs/ftjob-1/attempt-1/step-1/adapter_model.safetensors", b"w")
+    run(task, ScriptedExecutor(RunStarted(1, 0), cancel, RunFinished(1)))
+    assert (job_of(database).status, job_of(database).trained_tokens) == (JobStatus.CANCELLED, None)
+    assert waiting(database) == []
+    assert list(blobs.keys(OURS.project_id)) == []
+
+
+@pytest.mark.parametrize("kind", [TaskKind.PREPARE_JOB, TaskKind.TRAIN_JOB, TaskKind.PUBLISH_JOB])
+@pytest.mark.parametrize("status", [JobStatus.CANCELLED, JobStatus.FAILED, JobStatus.SUCCEEDED])
+def test_a_task_of_a_job_that_has_ended_is_done(
+    database: Database, run: Callable[..., None], kind: TaskKind, status: JobStatus
+) -> None:
+    run(add_job(database, kind, status=status))
+    assert job_of(database).status is status
+    assert waiting(database) == []
+
+
+def test_a_job_whose_file_is_unchecked_waits_and_that_is_no_failure(
+    database: Database, run: Callable[..., None], directory: ModelDirectory
+) -> None:
+    digest = directory.base().digest
+    run(
+        add_job(
+            database,
+            TaskKind.PREPARE_JOB,
+            status=JobStatus.VALIDATING_FILES,
+            resolved=None,
+            base_digest=digest,
+        )
+    )
+    assert [row[:3] for row in waiting(database)] == [("prepare_job", "queued", 0)]
+    assert job_of(database).status is JobStatus.VALIDATING_FILES
+
+
+def test_a_file_is_checked(
+    database: Database, blobs: LocalBlobStore, run: Callable[..., None]
+) -> None:
+    blobs.put(a_file().blob_key, chat_lines(3))
+    with database.write() as tx:
+        tx.files(OURS).add(a_file())
+        tx.queue.add(OURS, TaskKind.CHECK_FILE, "file-1")
+    run(claim(database))
+    assert waiting(database) == []
+    with database.read() as tx:
+        report = tx.files(OURS).report("file-1")
+    assert report is not None
+    assert report.examples == 3
