@@ -177,7 +177,7 @@ def test_a_worker_that_sleeps_past_its_lease_changes_nothing_when_it_wakes(
     before = harmed.log.count("task given up")
     poll(lambda: stopped_between_writes(sleeper, harmed.data), "a moment between two writes")
     command = [sys.executable, "-m", "tunery", "work", "--data", str(harmed.data)]
-    environment = {**harmed.settings, "TUNERY_BASE": "tiny", "TUNERY_DATA": str(harmed.data)}
+    environment = {**harmed.settings, "TUNERY_BASE": "tiny"}
     with (tmp_path / "work.log").open("wb") as log:
         second = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:

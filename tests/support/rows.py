@@ -73,7 +73,6 @@ def a_job(job_id: str = "ftjob-1", **changes: Any) -> Job:
         seed=7,
         requested=RequestedHyperparameters(),
         resolved=None,
-        legacy_hyperparameters=False,
         metadata=None,
         status=JobStatus.VALIDATING_FILES,
         error=None,

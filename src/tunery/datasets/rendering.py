@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import jinja2
 from jinja2 import nodes
@@ -30,7 +30,7 @@ _PLACEHOLDER = re.compile("\ue0f1([0-9]+)\ue0f2")
 class _GenerationBlocks(Extension):
     """Takes `{% generation %}` blocks, which some templates mark answers with, as their content."""
 
-    tags: ClassVar[set[str]] = {"generation"}
+    tags = {"generation"}  # noqa: RUF012 - read by jinja2, which declares it so
 
     def parse(self, parser: Parser) -> list[nodes.Node]:
         """Return the block's statements."""

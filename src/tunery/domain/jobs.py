@@ -98,7 +98,6 @@ class Job:
     seed: int
     requested: RequestedHyperparameters
     resolved: Hyperparameters | None
-    legacy_hyperparameters: bool  # given at the top level, not in `method`
     metadata: dict[str, str] | None
     status: JobStatus
     error: JobError | None

@@ -61,6 +61,6 @@ def delete_file(database: Database, blobs: BlobStore, tenant: Tenant, file_id: s
                 param="id",
                 code="file_in_use",
             )
+        tx.queue.drop(tenant, file_id)  # first: the check locks its task before the file
         tx.files(tenant).delete(file_id)
-        tx.queue.drop(tenant, file_id)
     blobs.delete(file.blob_key)

@@ -37,7 +37,6 @@ class JobRequest:
     suffix: str | None
     seed: int | None
     hyperparameters: RequestedHyperparameters
-    legacy_hyperparameters: bool
     metadata: dict[str, str] | None
 
 
@@ -69,7 +68,6 @@ def create_job(
             seed=secrets.randbelow(2**31) if request.seed is None else request.seed,
             requested=request.hyperparameters,
             resolved=None,
-            legacy_hyperparameters=request.legacy_hyperparameters,
             metadata=request.metadata,
             status=JobStatus.VALIDATING_FILES,
             error=None,
@@ -117,6 +115,9 @@ def list_jobs(database: Database, tenant: Tenant, *, after: str | None, limit: i
 def cancel_job(database: Database, tenant: Tenant, job_id: str) -> Job:
     """Stop a job: its state changes now, its worker hears of it within seconds."""
     with database.write() as tx:
+        # Tasks are locked before jobs, as a worker does. It may add the next one meanwhile.
+        tx.queue.drop(tenant, job_id)
+        tx.queue.drop(tenant, job_id)
         job = find_job(tx, tenant, job_id)
         if job.status in TERMINAL:
             raise InvalidRequest(
@@ -124,7 +125,6 @@ def cancel_job(database: Database, tenant: Tenant, job_id: str) -> Job:
                 code="job_not_cancellable",
             )
         tx.jobs(tenant).advance(job, JobEvent.CANCELLED, finished_at=int(time.time()))
-        tx.queue.drop(tenant, job_id)
         log(tx, tenant, job_id, "The job was cancelled")
         return find_job(tx, tenant, job_id)
 

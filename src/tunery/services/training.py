@@ -7,6 +7,7 @@ import time
 
 from tunery.domain.errors import TuneryError
 from tunery.domain.jobs import (
+    TERMINAL,
     EpochCheckpoint,
     JobError,
     JobEvent,
@@ -99,7 +100,11 @@ def abandon(database: Database, task: Task, error: JobError) -> None:
     """Fail the job of a task that cannot be carried out."""
     with database.write() as tx:
         tx.queue.hold(task)
-        fail_job(tx, task.tenant, find_job(tx, task.tenant, task.subject), error)
+        job = find_job(tx, task.tenant, task.subject)
+        if job.status in TERMINAL:
+            tx.queue.finish(task)
+        else:
+            fail_job(tx, task.tenant, job, error)
 
 
 def clean_up(database: Database, blobs: BlobStore, task: Task) -> None:

@@ -58,7 +58,8 @@ class Upload:
         """Make the file durable and known; a training file is queued to be checked."""
         if not 1 <= len(filename) <= MAX_FILENAME or "\0" in filename:
             raise InvalidRequest(
-                f"The file's name has {len(filename)} characters; it needs 1 to {MAX_FILENAME}.",
+                f"The file's name has {len(filename)} characters; it needs 1 to {MAX_FILENAME},"
+                " and no NUL among them.",
                 param="file",
             )
         if self.size_bytes == 0:

@@ -50,6 +50,16 @@ def check_uploaded_file(database: Database, blobs: BlobStore, task: Task) -> Fil
     return status
 
 
+def give_up_check(database: Database, task: Task) -> None:
+    """Mark a file whose check fails again and again: a job on it must not wait forever."""
+    problem = LineError(0, "the file could not be checked; the service's log says why")
+    with database.write() as tx:
+        tx.queue.finish(task)
+        tx.files(task.tenant).set_checked(
+            task.subject, FileStatus.ERROR, FileReport(0, (problem,), 1)
+        )
+
+
 def prepare_job(
     database: Database, blobs: BlobStore, base: BaseModel, renderers: Renderers, task: Task
 ) -> None:

@@ -7,16 +7,17 @@ busy loops; each commit is on disk before it is answered (synchronous=FULL).
 import errno
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.pool import QueuePool
 
-from tunery.domain.errors import StorageFull, TuneryError, Unavailable
+from tunery.domain.errors import InvalidRequest, StorageFull, TuneryError, Unavailable
 from tunery.storage.transaction import Transaction
 
 BUSY_TIMEOUT_S = 5.0
@@ -43,8 +44,8 @@ class Database:
         @event.listens_for(engine, "connect")
         def _connect(connection: sqlite3.Connection, record: object) -> None:
             connection.isolation_level = None  # transactions are begun below, not by the driver
+            _use_wal(connection)
             for pragma in (
-                "journal_mode=WAL",
                 "synchronous=FULL",
                 "secure_delete=ON",
                 "foreign_keys=ON",
@@ -65,7 +66,10 @@ class Database:
             pool_size=8,
             max_overflow=32,
             pool_pre_ping=True,
-            connect_args={"connect_timeout": int(BUSY_TIMEOUT_S)},
+            connect_args={
+                "connect_timeout": int(BUSY_TIMEOUT_S),
+                "options": f"-c lock_timeout={int(BUSY_TIMEOUT_S * 1000)}",
+            },
         )
 
     @contextmanager
@@ -103,6 +107,23 @@ class Database:
             yield
         except (OperationalError, InterfaceError) as error:
             raise _translated(error) from error
+        except DataError as error:  # PostgreSQL takes no NUL in a text
+            raise InvalidRequest(
+                "Got a text that the database cannot take: a NUL in it?"
+            ) from error
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Switch to the write-ahead log. SQLite does not wait for locks here by itself."""
+    end = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                raise
+            time.sleep(0.01)
 
 
 def _translated(error: DBAPIError) -> TuneryError:
@@ -115,6 +136,6 @@ def _translated(error: DBAPIError) -> TuneryError:
         or getattr(original, "errno", None) == errno.ENOSPC
     ):
         return StorageFull("The disk that holds the database is full; free some space.")
-    if "locked" in text or "busy" in text:
+    if any(word in text for word in ("locked", "lock timeout", "deadlock", "busy")):
         return Unavailable("The database is busy; try again.", code="database_busy")
     return Unavailable("The database does not answer; try again.", code="database_unavailable")

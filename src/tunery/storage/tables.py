@@ -9,7 +9,6 @@ from typing import Any
 import orjson
 from sqlalchemy import (
     BigInteger,
-    Boolean,
     Column,
     Float,
     Index,
@@ -59,7 +58,8 @@ def _seq() -> Column[int]:
 organizations = Table(
     "organizations",
     metadata,
-    Column("id", String(40), primary_key=True),
+    _seq(),
+    Column("id", String(40), nullable=False, unique=True),
     Column("slug", String(64), nullable=False, unique=True),
     Column("name", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
@@ -68,7 +68,8 @@ organizations = Table(
 projects = Table(
     "projects",
     metadata,
-    Column("id", String(40), primary_key=True),
+    _seq(),
+    Column("id", String(40), nullable=False, unique=True),
     Column("organization_id", String(40), nullable=False),
     Column("name", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
@@ -122,7 +123,6 @@ jobs = Table(
     Column("seed", BigInteger, nullable=False),
     Column("requested", JSON, nullable=False),
     Column("resolved", JSON(none_as_null=True)),
-    Column("legacy_hyperparameters", Boolean, nullable=False),
     Column("metadata", Sealed),
     Column("status", String(24), nullable=False),
     Column("error", Sealed),

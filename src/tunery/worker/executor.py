@@ -5,6 +5,7 @@ worker, however that ends. It answers on standard output; what it writes on stan
 worker's log, and its last lines explain a crash.
 """
 
+import contextlib
 import queue
 import signal
 import subprocess
@@ -41,7 +42,10 @@ class LocalExecutor:
         tail = _Tail(child)
         assert child.stdout is not None  # noqa: S101 - it is a pipe
         answer = child.stdout.read()
-        if child.wait() != 0:
+        code = child.wait()
+        tail.last()
+        _close(child)
+        if code != 0:
             raise Unavailable(
                 f"The publishing check's reference failed: {tail.last()}", code="reference_failed"
             )
@@ -55,8 +59,9 @@ class LocalExecutor:
             stderr=subprocess.PIPE,
         )
         assert child.stdin is not None  # noqa: S101 - it is a pipe
-        child.stdin.write(order + b"\n")
-        child.stdin.flush()  # and left open: its end is the child's end
+        with contextlib.suppress(BrokenPipeError):  # it has ended: its exit code says why
+            child.stdin.write(order + b"\n")
+            child.stdin.flush()  # and left open: its end is the child's end
         return child
 
 
@@ -67,9 +72,10 @@ class LocalRun:
         self._child = child
         self._tail = _Tail(child)
         self._reports: queue.Queue[TrainingReport | None] = queue.Queue()
-        self._ended = False
+        self._ended = self._failed = False
         assert child.stdout is not None  # noqa: S101 - it is a pipe
-        threading.Thread(target=self._listen, args=(child.stdout,), daemon=True).start()
+        self._thread = threading.Thread(target=self._listen, args=(child.stdout,), daemon=True)
+        self._thread.start()
 
     @property
     def finished(self) -> bool:
@@ -92,10 +98,13 @@ class LocalRun:
             except queue.Empty:
                 return
             if report is not None:
+                self._failed = self._failed or isinstance(report, RunFailed)
                 yield report
                 continue
             self._ended = True
             code = self._child.wait()
+            if self._failed:
+                return
             if code < 0:
                 raise ChildDied(f"the training process was killed by {signal.Signals(-code).name}")
             if code > 0:
@@ -106,12 +115,30 @@ class LocalRun:
         if self._child.poll() is None:
             self._child.kill()
         self._child.wait()
+        self._thread.join()
+        self._tail.last()
+        _close(self._child)
 
     def _listen(self, pipe: IO[bytes]) -> None:
         for line in pipe:
             if line.endswith(b"\n"):  # a killed child may leave half a line
-                self._reports.put(decode_report(line))
+                try:
+                    report = decode_report(line)
+                except (KeyError, TypeError, ValueError):
+                    report = RunFailed("server_error", "The training process wrote no report.")
+                    self._child.kill()
+                self._reports.put(report)
+                if isinstance(report, RunFailed):
+                    break
         self._reports.put(None)
+
+
+def _close(child: subprocess.Popen[bytes]) -> None:
+    """Close the pipes to a child that has ended."""
+    for pipe in (child.stdin, child.stdout, child.stderr):
+        if pipe is not None:
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
 
 
 class _Tail:

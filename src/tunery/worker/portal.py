@@ -13,7 +13,8 @@ class Portal:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name="portal", daemon=True).start()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="portal", daemon=True)
+        self._thread.start()
 
     def call(self, make: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
         """Run a coroutine and return its result, or raise its error."""
@@ -22,3 +23,5 @@ class Portal:
     def close(self) -> None:
         """Stop the loop."""
         self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()

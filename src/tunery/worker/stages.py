@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tunery.domain.errors import StorageFull, TuneryError, Unavailable
-from tunery.domain.jobs import Adapter, JobError
+from tunery.domain.jobs import TERMINAL, Adapter, JobError
 from tunery.domain.ports.blobs import BlobStore
 from tunery.domain.ports.engine import Engine
 from tunery.domain.ports.training import Executor
@@ -40,7 +40,10 @@ class Stages:
         """Carry out a claimed task; a failure is dealt with here."""
         log = self.log.bind(task=task.kind, subject=task.subject, fence=task.fence)
         try:
-            self._carry_out(task, lease)
+            if task.kind in _JOB_TASKS and self._is_over(task):
+                log.warning("task given up: its job has ended, or it broke too many workers")
+            else:
+                self._carry_out(task, lease)
         except LeaseLost:
             log.warning("task given up: cancelled, or another worker has it")
         except Stopping:
@@ -63,6 +66,16 @@ class Stages:
             log.info("task done")
         if task.kind in _JOB_TASKS:
             training.clean_up(self.database, self.blobs, task)
+
+    def _is_over(self, task: Task) -> bool:
+        """Whether the job has ended or broke too many workers: its task is removed then."""
+        with self.database.read() as tx:
+            job = tx.jobs(task.tenant).get(task.subject)
+        if job is not None and job.status not in TERMINAL and task.failures < MAX_FAILURES:
+            return False
+        message = f"The job broke its worker {task.failures} times."
+        self._abandon(task, JobError("server_error", message, None))
+        return True
 
     def _carry_out(self, task: Task, lease: Lease) -> None:
         match task.kind:
@@ -107,8 +120,8 @@ class Stages:
     def _retry(self, task: Task, why: str) -> None:
         """Give the task back for another try, or give up after many."""
         failures = task.failures + 1
-        if failures >= MAX_FAILURES and task.kind in _JOB_TASKS:
-            message = f"The job failed {failures} times; the last time: {why}"
+        if failures >= MAX_FAILURES:
+            message = f"It failed {failures} times; the last time: {why}"
             self._abandon(task, JobError("server_error", message, None))
         else:
             self._put_back(task, _RETRY_S, failed=True)
@@ -124,8 +137,10 @@ class Stages:
         try:
             if task.kind in _JOB_TASKS:
                 training.abandon(self.database, task, error)
+            elif task.failures + 1 >= MAX_FAILURES:
+                validation.give_up_check(self.database, task)
             else:
-                self._put_back(task, 30.0)
+                self._put_back(task, _RETRY_S, failed=True)
         except LeaseLost:
             self.log.warning("task given up", subject=task.subject)
         except TuneryError as problem:

@@ -24,7 +24,6 @@ REQUEST = jobs.JobRequest(
     suffix=None,
     seed=None,
     hyperparameters=RequestedHyperparameters(),
-    legacy_hyperparameters=False,
     metadata=None,
 )
 

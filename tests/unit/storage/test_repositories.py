@@ -42,7 +42,6 @@ FULL_JOB = a_job(
     seed=2**31 - 1,
     requested=RequestedHyperparameters(3, "auto", 0.1),
     resolved=Hyperparameters(3, 8, 0.1),
-    legacy_hyperparameters=True,
     metadata={"a": "b", "ключ": "\0 \ud7ff"},
     status=JobStatus.FAILED,
     error=JobError("code", "What was wrong: \0", None),

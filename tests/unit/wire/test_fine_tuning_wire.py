@@ -39,7 +39,6 @@ JOB = Job(
     seed=42,
     requested=RequestedHyperparameters(batch_size=4),
     resolved=None,
-    legacy_hyperparameters=False,
     metadata={"a": "b"},
     status=JobStatus.VALIDATING_FILES,
     error=None,

@@ -47,7 +47,6 @@ async def create(request: Request, caller: CallerDependency) -> FineTuningJob:
             suffix=body.suffix,
             seed=body.seed,
             hyperparameters=from_wire_hyperparameters(wanted),
-            legacy_hyperparameters=body.hyperparameters is not None,
             metadata=body.metadata,
         ),
     )

@@ -19,7 +19,7 @@ class AccountRepository:
     def first_tenant(self) -> Tenant | None:
         """Return the project that was made first, if there is one."""
         row = self._connection.execute(
-            self._tenants().order_by(projects.c.created_at, projects.c.id).limit(1)
+            self._tenants().order_by(projects.c.seq).limit(1)
         ).one_or_none()
         return None if row is None else Tenant(row.organization_id, row.slug, row.id)
 

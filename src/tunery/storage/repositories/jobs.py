@@ -282,7 +282,6 @@ def _job(row: sa.Row[Any]) -> Job:
         seed=row.seed,
         requested=RequestedHyperparameters(**row.requested),
         resolved=None if row.resolved is None else Hyperparameters(**row.resolved),
-        legacy_hyperparameters=row.legacy_hyperparameters,
         metadata=row.metadata,
         status=JobStatus(row.status),
         error=None if row.error is None else JobError(**row.error),

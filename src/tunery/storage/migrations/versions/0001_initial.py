@@ -139,7 +139,6 @@ def upgrade() -> None:
         sa.Column("seed", sa.BigInteger(), nullable=False),
         sa.Column("requested", sa.JSON(), nullable=False),
         sa.Column("resolved", sa.JSON(none_as_null=True), nullable=True),
-        sa.Column("legacy_hyperparameters", sa.Boolean(), nullable=False),
         sa.Column("metadata", sa.LargeBinary(), nullable=True),
         sa.Column("status", sa.String(length=24), nullable=False),
         sa.Column("error", sa.LargeBinary(), nullable=True),
@@ -174,20 +173,34 @@ def upgrade() -> None:
     )
     op.create_table(
         "organizations",
+        sa.Column(
+            "seq",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=True,
+            nullable=False,
+        ),
         sa.Column("id", sa.String(length=40), nullable=False),
         sa.Column("slug", sa.String(length=64), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_organizations")),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_organizations")),
+        sa.UniqueConstraint("id", name=op.f("uq_organizations_id")),
         sa.UniqueConstraint("slug", name=op.f("uq_organizations_slug")),
     )
     op.create_table(
         "projects",
+        sa.Column(
+            "seq",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=True,
+            nullable=False,
+        ),
         sa.Column("id", sa.String(length=40), nullable=False),
         sa.Column("organization_id", sa.String(length=40), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_projects")),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_projects")),
+        sa.UniqueConstraint("id", name=op.f("uq_projects_id")),
     )
     op.create_table(
         "tasks",
