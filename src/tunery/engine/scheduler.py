@@ -170,7 +170,7 @@ class Scheduler:
         try:
             with torch.inference_mode():
                 self._compute()
-        except (RuntimeError, ValueError) as error:
+        except Exception as error:  # this thread serves everybody: it must live on
             for row in list(self._active.values()):
                 self._end(row, TuneryError(f"The engine failed: {error}", code="engine_error"))
 
@@ -276,6 +276,7 @@ class Scheduler:
     def _end(self, row: Row, error: TuneryError | None) -> None:
         if row.slot >= 0:
             del self._active[row.slot]
+            self._cache.clear(row.slot, len(row.prompt_ids) + len(row.made))
             self._free_slots.append(row.slot)
             self._free_slots.sort()  # low slots first: rows that decode stand side by side
         else:

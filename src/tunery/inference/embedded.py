@@ -5,7 +5,8 @@ the new ones, so they are read again whenever the engine does not answer.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ class EmbeddedEngine:
         }
         response = await self._ask("/generate", body, generation.adapter)
         try:
-            async for line in response.aiter_lines():
+            async for line in _lines(response.aiter_bytes()):
                 value = orjson.loads(line)
                 if "error" in value:
                     raise Unavailable(value["error"], code="engine_error")
@@ -96,7 +97,7 @@ class EmbeddedEngine:
             "PUT",
             "/adapters",
             params={"name": adapter_name(adapter)},
-            headers={"x-adapter-config": orjson.dumps(orjson.loads(config)).decode()},
+            headers={"x-adapter-config": json.dumps(orjson.loads(config))},  # ASCII, as headers are
             content=weights,
         )
         await self._checked(response)
@@ -186,6 +187,15 @@ class EmbeddedEngine:
             raise Unavailable(
                 "The model's files are missing from the store.", code="model_files_missing"
             ) from error
+
+
+async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield what a newline ends; the other line breaks of Unicode are text here."""
+    rest = b""
+    async for chunk in chunks:
+        *whole, rest = (rest + chunk).split(b"\n")
+        for line in whole:
+            yield line
 
 
 def adapter_name(adapter: Adapter | None) -> str | None:

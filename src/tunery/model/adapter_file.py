@@ -14,6 +14,8 @@ from torch import Tensor
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 _PREFIX = "base_model.model."
+_TYPES = {torch.float32, torch.bfloat16, torch.float16}
+_LARGEST = 1e4  # trained numbers stay far below; 1e30 overflows in other rows' products too
 
 
 class BadAdapter(ValueError):
@@ -74,7 +76,7 @@ def read(
         raise BadAdapter(f"got rank {rank!r}; needed 1 to {max_rank}")
     if type(alpha) not in (int, float) or not 0 < alpha <= 1e4:
         raise BadAdapter(f"got lora_alpha {alpha!r}; needed a number above 0")
-    for switch in ("use_rslora", "use_dora", "fan_in_fan_out"):
+    for switch in ("use_rslora", "use_dora", "fan_in_fan_out", "alpha_pattern", "rank_pattern"):
         if settings.get(switch):
             raise BadAdapter(f"{switch} is not supported")
     layers: dict[str, tuple[Tensor, Tensor]] = {}
@@ -85,16 +87,27 @@ def read(
             continue
         if down is None or up is None:
             raise BadAdapter(f"layer {name} has only one of its two matrices")
-        if tuple(down.shape) != (rank, inputs) or tuple(up.shape) != (outputs, rank):
-            raise BadAdapter(
-                f"layer {name} has shapes {tuple(down.shape)} and {tuple(up.shape)};"
-                f" needed {(rank, inputs)} and {(outputs, rank)}"
-            )
-        if not (torch.isfinite(down).all() and torch.isfinite(up).all()):
-            raise BadAdapter(f"layer {name} holds numbers that are not finite")
+        _check_layer(name, down, up, rank, outputs, inputs)
         layers[name] = (down, up)
     if tensors:
         raise BadAdapter(f"the base has no layer for {sorted(tensors)[0]!r}")
     if not layers:
         raise BadAdapter("the file holds no layer of this base")
     return AdapterWeights(rank, float(alpha), layers)
+
+
+def _check_layer(
+    name: str, down: Tensor, up: Tensor, rank: int, outputs: int, inputs: int
+) -> None:
+    """Raise BadAdapter unless A is [rank, inputs], B [outputs, rank], and both are sane."""
+    if tuple(down.shape) != (rank, inputs) or tuple(up.shape) != (outputs, rank):
+        raise BadAdapter(
+            f"layer {name} has shapes {tuple(down.shape)} and {tuple(up.shape)};"
+            f" needed {(rank, inputs)} and {(outputs, rank)}"
+        )
+    if not {down.dtype, up.dtype} <= _TYPES:
+        raise BadAdapter(f"layer {name} has numbers of type {down.dtype} and {up.dtype}")
+    if not (torch.isfinite(down).all() and torch.isfinite(up).all()):
+        raise BadAdapter(f"layer {name} holds numbers that are not finite")
+    if max(float(down.abs().max()), float(up.abs().max())) > _LARGEST:
+        raise BadAdapter(f"layer {name} holds numbers above {_LARGEST:g}")

@@ -20,6 +20,7 @@ from tunery.model.autograd import apply
 
 NAME = "tunery"
 _ROUND_TOKENS = 32
+_ROUND_KEYS = 32  # windows into the cache have few lengths as well
 _LONG = 768  # from this length on, keeping the probabilities costs more than computing them again
 _NOT_OURS = ("sliding_window", "softcap", "s_aux", "sinks")
 
@@ -188,10 +189,16 @@ class SlotCache:
     def __init__(
         self, layers: int, slots: int, heads: int, context: int, size: int, dtype: torch.dtype
     ) -> None:
+        context = -(-context // _ROUND_KEYS) * _ROUND_KEYS
         shape = (slots + 1, heads, context, size)
         self.keys = [torch.zeros(shape, dtype=dtype) for _ in range(layers)]
         self.values = [torch.zeros(shape, dtype=dtype) for _ in range(layers)]
         self.scratch = slots
+
+    def clear(self, slot: int, tokens: int) -> None:
+        """Forget a slot's first `tokens`: no mask hides numbers that are large enough."""
+        for tensor in (*self.keys, *self.values):
+            tensor[slot, :, :tokens].zero_()
 
 
 class CachedLayout:
@@ -286,6 +293,6 @@ def _runs(decoding: Sequence[int], positions: Sequence[int]) -> list[tuple[int, 
         ):
             last += 1
         longest = max(positions[first:last]) + 1
-        runs.append((first, last, decoding[first], -(-longest // 32) * 32))
+        runs.append((first, last, decoding[first], -(-longest // _ROUND_KEYS) * _ROUND_KEYS))
         first = last
     return runs
