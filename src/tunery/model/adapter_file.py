@@ -96,9 +96,7 @@ def read(
     return AdapterWeights(rank, float(alpha), layers)
 
 
-def _check_layer(
-    name: str, down: Tensor, up: Tensor, rank: int, outputs: int, inputs: int
-) -> None:
+def _check_layer(name: str, down: Tensor, up: Tensor, rank: int, outputs: int, inputs: int) -> None:
     """Raise BadAdapter unless A is [rank, inputs], B [outputs, rank], and both are sane."""
     if tuple(down.shape) != (rank, inputs) or tuple(up.shape) != (outputs, rank):
         raise BadAdapter(
