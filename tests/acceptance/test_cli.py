@@ -10,7 +10,7 @@ import pytest
 
 from support.server import BASE, Server, environment, tunery
 
-COMMANDS = (
+COMMANDS: tuple[list[str], ...] = (
     [],
     ["up"],
     ["serve"],

@@ -170,7 +170,7 @@ def test_an_error_has_its_status_and_all_four_keys(
 def test_without_a_good_key_every_route_answers_401(
     server: Server, path: str, header: dict[str, str], code: str | None
 ) -> None:
-    headers = {name: value.encode() for name, value in header.items()}
+    headers = [(name.encode(), value.encode()) for name, value in header.items()]
     response = httpx2.get(server.url + path, headers=headers, trust_env=False)
     error = error_of(response, 401)
     assert error["code"] == code
