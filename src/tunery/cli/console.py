@@ -1,7 +1,7 @@
 """What the commands share: settings from options, and errors as one line."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -29,6 +29,14 @@ def load_settings(**options: Any) -> Settings:
         first = error.errors()[0]
         name = "TUNERY_" + "__".join(str(part).upper() for part in first["loc"])
         fail(f"Setting {name}: {first['msg']}; got {first['input']!r}.")
+
+
+def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print columns side by side, none of them cut: their ids are there to be copied."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    for row in (head, *rows):
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        out.print("  ".join(cells).rstrip(), markup=False)
 
 
 def fail(message: str) -> NoReturn:

@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import typer
-from rich.table import Table
 
-from tunery.cli.console import DataOption, load_settings, out
+from tunery.cli.console import DataOption, load_settings, out, print_table
 from tunery.settings import Settings
 
 _LOW_DISK_BYTES = 2 * 1024**3
@@ -30,14 +29,13 @@ class Finding:
 def doctor(data: DataOption = None) -> None:
     """Look at everything and say what to do; ends with code 1 where something is wrong."""
     settings = load_settings(data=data)
-    table = Table("", "what", "found", "what to do", box=None)
-    problems = 0
+    rows, problems = [], 0
     for check in (_versions, _data, _disk, _port, _database, _model, _engine):
         for finding in _looked(check, settings):
             problems += bool(finding.cure)
-            mark = "[red]x[/red]" if finding.cure else "[green]ok[/green]"
-            table.add_row(mark, finding.subject, finding.found, finding.cure)
-    out.print(table)
+            mark = "WRONG" if finding.cure else "ok"
+            rows.append((mark, finding.subject, finding.found, finding.cure))
+    print_table(("", "what", "found", "what to do"), rows)
     if problems:
         out.print(f"{problems} thing(s) to mend.")
         raise typer.Exit(1)

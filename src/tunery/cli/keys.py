@@ -4,9 +4,8 @@ import datetime
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from tunery.cli.console import DataOption, load_settings, out, told
+from tunery.cli.console import DataOption, load_settings, out, print_table, told
 from tunery.domain.tenants import KeyKind
 
 app = typer.Typer(no_args_is_help=True)
@@ -46,20 +45,14 @@ def list_all(data: DataOption = None) -> None:
     from tunery.wiring.storage import open_database
 
     settings = load_settings(data=data)
-    table = Table("id", "kind", "name", "ends in", "project", "created", "state", box=None)
+    rows = []
     with told():
         for key in accounts.list_keys(open_database(settings)):
             created = datetime.datetime.fromtimestamp(key.created_at, datetime.UTC)
-            table.add_row(
-                key.id,
-                key.kind,
-                key.name,
-                key.hint,
-                key.tenant.project_id,
-                f"{created:%Y-%m-%d %H:%M}Z",
-                "active" if key.revoked_at is None else "revoked",
-            )
-    out.print(table)
+            state = "active" if key.revoked_at is None else "revoked"
+            when = f"{created:%Y-%m-%d %H:%M}Z"
+            rows.append((key.id, key.kind, key.name, key.hint, key.tenant.project_id, when, state))
+    print_table(("id", "kind", "name", "ends in", "project", "created", "state"), rows)
 
 
 @app.command()

@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from tunery.cli.console import load_settings, out, told
+from tunery.cli.console import load_settings, out, print_table, told
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -17,20 +16,20 @@ def list_all() -> None:
     from tunery.wiring.storage import open_directory
 
     settings = load_settings()
-    table = Table("name", "answers to", "context", "digest", "served", "folder", box=None)
     with told():
-        for base in open_directory(settings).catalogue.all():
-            served = "yes" if base.name == settings.base else ""
-            table.add_row(
+        rows = [
+            (
                 base.name,
                 ", ".join(base.aliases),
                 str(base.context_tokens),
                 base.digest[:12],
-                served,
+                "yes" if base.name == settings.base else "",
                 base.path,
             )
-    if table.row_count:
-        out.print(table)
+            for base in open_directory(settings).catalogue.all()
+        ]
+    if rows:
+        print_table(("name", "answers to", "context", "digest", "served", "folder"), rows)
     else:
         out.print(f"No base model in {settings.models_path}; run `tunery models pull`.")
 

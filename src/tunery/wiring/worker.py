@@ -29,7 +29,7 @@ def build_worker(settings: Settings) -> Worker:
         directory=open_directory(settings),
         renderers=renderer_of,
         engine=EmbeddedEngine(engine_file(settings), blobs),
-        executor=LocalExecutor(),
+        executor=LocalExecutor({"TUNERY_DATA": str(settings.data_path)}),
         portal=Portal(),
         tolerance=Tolerance(
             settings.training.proof_mean,

@@ -6,13 +6,14 @@ worker's log, and its last lines explain a crash.
 """
 
 import contextlib
+import os
 import queue
 import signal
 import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import IO
 
 from tunery.domain.errors import Unavailable
@@ -29,7 +30,13 @@ class ChildDied(Exception):
 class LocalExecutor:
     """An Executor of processes that start `tunery child ...`."""
 
-    def __init__(self, command: Sequence[str] = (sys.executable, "-m", "tunery", "child")) -> None:
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        command: Sequence[str] = (sys.executable, "-m", "tunery", "child"),
+    ) -> None:
+        """`environment` holds what children are to read beside what this process was given."""
+        self._environment = environment
         self._command = list(command)
 
     def start(self, run: TrainingRun) -> "LocalRun":
@@ -54,6 +61,7 @@ class LocalExecutor:
     def _spawn(self, what: str, order: bytes) -> subprocess.Popen[bytes]:
         child = subprocess.Popen(
             [*self._command, what],
+            env={**os.environ, **self._environment},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

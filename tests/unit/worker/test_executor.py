@@ -36,7 +36,7 @@ REPORTS: list[TrainingReport] = [
 
 
 def executor(script: str) -> LocalExecutor:
-    return LocalExecutor((sys.executable, "-c", "import os, sys\n" + script))
+    return LocalExecutor({}, (sys.executable, "-c", "import os, sys\n" + script))
 
 
 @contextmanager
@@ -165,7 +165,7 @@ import os
 os.write(1, encode_report(RunStarted(1, 0)))
 threading.Event().wait()
 '''
-run = LocalExecutor((sys.executable, "-c", child)).start(
+run = LocalExecutor({}, (sys.executable, "-c", child)).start(
     TrainingRun("j", "b", "d", "k", None, Hyperparameters(1, 1, 1.0), 1, "p")
 )
 next(run.reports(60))
