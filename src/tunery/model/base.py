@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
+from transformers.utils import logging
 
 from tunery.model import attention
 
@@ -61,6 +62,7 @@ def compute_dtype() -> torch.dtype:
 
 def load_base(folder: Path, dtype: torch.dtype) -> BaseNetwork:
     """Load the weights, frozen, in `dtype`."""
+    logging.disable_progress_bar()
     attention.register()
     model = AutoModelForCausalLM.from_pretrained(
         folder,

@@ -12,6 +12,7 @@ import torch
 from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 from safetensors.torch import load
 from transformers import AutoModelForCausalLM
+from transformers.utils import logging
 
 from tunery.domain.ports.blobs import BlobStore
 from tunery.domain.ports.training import ProofRequest
@@ -28,6 +29,7 @@ class PeftReference:
 
     def score(self, request: ProofRequest) -> list[list[list[float]]]:
         """Return log p of each token but the first, [adapter][sequence][token], in nats."""
+        logging.disable_progress_bar()
         return [
             self._score_one(adapter.key, adapter.digest, request.token_ids)
             for adapter in request.adapters
