@@ -74,7 +74,7 @@ def assert_whole(client: OpenAI, job_id: str) -> str:
 
 def stopped_between_writes(process: Process, data: Path) -> bool:
     """Stop a process, unless it holds the database: nobody could write until it wakes."""
-    process.send(signal.SIGSTOP)
+    process.freeze()
     database = sqlite3.connect(data / "tunery.db", timeout=0.2, isolation_level=None)
     try:
         database.execute("BEGIN IMMEDIATE")

@@ -48,7 +48,7 @@ def test_the_default_base_learns_an_answer_and_is_served_as_it_was_trained(real:
     job = client.fine_tuning.jobs.create(
         model=BASE, training_file=file.id, seed=1, method=method(n_epochs=3, batch_size=8)
     )
-    name = tuned_model(client, job.id, seconds=240)
+    name = tuned_model(client, job.id, seconds=300)
     assert any(
         event.message.startswith("Publishing check passed") for event in all_events(client, job.id)
     )

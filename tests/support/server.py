@@ -116,7 +116,7 @@ def last_step(client: OpenAI, job_id: str) -> int:
     return max((e.data["step"] for e in newest if isinstance(e.data, dict)), default=0)
 
 
-def finished(client: OpenAI, job_id: str, seconds: float = 90.0) -> FineTuningJob:
+def finished(client: OpenAI, job_id: str, seconds: float = 180.0) -> FineTuningJob:
     """Wait for the job's end and return it."""
 
     def ended() -> FineTuningJob | None:
@@ -126,7 +126,7 @@ def finished(client: OpenAI, job_id: str, seconds: float = 90.0) -> FineTuningJo
     return poll(ended, f"the end of job {job_id}", seconds)
 
 
-def tuned_model(client: OpenAI, job_id: str, seconds: float = 90.0) -> str:
+def tuned_model(client: OpenAI, job_id: str, seconds: float = 180.0) -> str:
     """Wait for the job to succeed and return its model's name."""
     job = finished(client, job_id, seconds)
     assert job.status == "succeeded", job.error
@@ -177,6 +177,15 @@ class Process:
     def send(self, number: signal.Signals) -> None:
         """Send a signal."""
         os.kill(self.pid, number)
+
+    def freeze(self) -> None:
+        """Stop it, and wait until every thread of it stands still."""
+        self.send(signal.SIGSTOP)
+        poll(lambda: set(self._states()) == {"T"}, f"{self.command} standing still")
+
+    def _states(self) -> Iterator[str]:
+        for thread in Path(f"/proc/{self.pid}/task").iterdir():
+            yield (thread / "stat").read_text().rpartition(")")[2].split()[0]
 
 
 def _process(pid: int) -> Process | None:

@@ -138,4 +138,8 @@ def _translated(error: DBAPIError) -> TuneryError:
         return StorageFull("The disk that holds the database is full; free some space.")
     if any(word in text for word in ("locked", "lock timeout", "deadlock", "busy")):
         return Unavailable("The database is busy; try again.", code="database_busy")
+    if "no such table" in text or "no such column" in text:
+        return Unavailable(
+            "The database's schema is old; run `tunery migrate`.", code="database_schema"
+        )
     return Unavailable("The database does not answer; try again.", code="database_unavailable")
