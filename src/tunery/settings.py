@@ -41,8 +41,8 @@ class TrainingSettings(BaseModel):
     threads: int = Field(0, ge=0, le=256, description="compute threads; 0 takes every core")
     snapshot_s: float = Field(60.0, gt=0, description="seconds between resume points")
     proof_sequences: int = Field(16, ge=1, le=256, description="held-out texts of the proof")
-    proof_mean: float = Field(0.05, gt=0, description="mean log-probability difference allowed")
-    proof_max: float = Field(0.6, gt=0, description="largest log-probability difference allowed")
+    proof_mean: float = Field(0.12, gt=0, description="mean log-probability difference allowed")
+    proof_max: float = Field(1.5, gt=0, description="largest log-probability difference allowed")
 
 
 class Settings(BaseSettings):

@@ -10,7 +10,7 @@ from tunery.api.errors import invalid_shape
 from tunery.domain.errors import InvalidRequest, TooLarge
 from tunery.protocol.base import Request as WireRequest
 
-MAX_JSON_BYTES = 32 * 1024 * 1024
+MAX_JSON_BYTES = 8 * 1024 * 1024
 
 Wire = TypeVar("Wire", bound=WireRequest)
 

@@ -26,11 +26,11 @@ def create(
 ) -> None:
     """Make a key and show it, this once."""
     from tunery.services import accounts
-    from tunery.wiring.storage import load_pepper, open_database
+    from tunery.wiring.storage import load_pepper, open_existing_database
 
     settings = load_settings(data=data)
     with told():
-        database = open_database(settings)
+        database = open_existing_database(settings)
         if new_project is not None:
             project = accounts.create_project(database, organization, new_project).project_id
         new = accounts.create_key(database, load_pepper(settings), kind, name, project)
@@ -42,12 +42,12 @@ def create(
 def list_all(data: DataOption = None) -> None:
     """List the keys, without their secrets."""
     from tunery.services import accounts
-    from tunery.wiring.storage import open_database
+    from tunery.wiring.storage import open_existing_database
 
     settings = load_settings(data=data)
     rows = []
     with told():
-        for key in accounts.list_keys(open_database(settings)):
+        for key in accounts.list_keys(open_existing_database(settings)):
             created = datetime.datetime.fromtimestamp(key.created_at, datetime.UTC)
             state = "active" if key.revoked_at is None else "revoked"
             when = f"{created:%Y-%m-%d %H:%M}Z"
@@ -59,9 +59,9 @@ def list_all(data: DataOption = None) -> None:
 def revoke(key_id: str, data: DataOption = None) -> None:
     """Make a key open nothing from now on."""
     from tunery.services import accounts
-    from tunery.wiring.storage import open_database
+    from tunery.wiring.storage import open_existing_database
 
     settings = load_settings(data=data)
     with told():
-        accounts.revoke_key(open_database(settings), key_id)
+        accounts.revoke_key(open_existing_database(settings), key_id)
     out.print(f"{key_id} is revoked.")

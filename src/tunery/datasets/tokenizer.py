@@ -23,18 +23,25 @@ class TextTokenizer:
             tokenizer.no_truncation()
         self._text.encode_special_tokens = True
         self.eos_ids = _eos_ids(folder, self._template)
+        self.longest_token = max(map(len, self._template.get_vocab()))
 
     def template_ids(self, text: str) -> list[int]:
         """Return the ids of a template's own text, special tokens included."""
-        return list(self._template.encode(text, add_special_tokens=False).ids)
+        return _encode(self._template, text)
 
     def text_ids(self, text: str) -> list[int]:
         """Return the ids of text that a person wrote: never a special token."""
-        return list(self._text.encode(text, add_special_tokens=False).ids)
+        return _encode(self._text, text)
 
     def decode(self, ids: list[int]) -> str:
         """Return the text of ids, special tokens left out; a cut character shows as U+FFFD."""
         return str(self._template.decode(ids, skip_special_tokens=True))
+
+
+def _encode(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Return the ids of a text. As a batch of one: only that lets other threads run meanwhile."""
+    (encoding,) = tokenizer.encode_batch([text], add_special_tokens=False)
+    return list(encoding.ids)
 
 
 def _eos_ids(folder: Path, tokenizer: Tokenizer) -> frozenset[int]:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Protocol, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -191,14 +192,21 @@ class SlotCache:
     ) -> None:
         context = -(-context // _ROUND_KEYS) * _ROUND_KEYS
         shape = (slots + 1, heads, context, size)
-        self.keys = [torch.zeros(shape, dtype=dtype) for _ in range(layers)]
-        self.values = [torch.zeros(shape, dtype=dtype) for _ in range(layers)]
+        self.keys = [_untouched_zeros(shape, dtype) for _ in range(layers)]
+        self.values = [_untouched_zeros(shape, dtype) for _ in range(layers)]
         self.scratch = slots
 
     def clear(self, slot: int, tokens: int) -> None:
         """Forget a slot's first `tokens`: no mask hides numbers that are large enough."""
         for tensor in (*self.keys, *self.values):
             tensor[slot, :, :tokens].zero_()
+
+
+def _untouched_zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Return zeros whose memory is taken only where it is written: torch.zeros writes it all."""
+    size = torch.empty(0, dtype=dtype).element_size()
+    raw = np.zeros(math.prod(shape) * size, dtype=np.uint8)
+    return torch.from_numpy(raw).view(dtype).view(shape)
 
 
 class CachedLayout:

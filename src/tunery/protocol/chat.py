@@ -62,8 +62,8 @@ class CreateChatCompletionRequest(Request):
     seed: Annotated[StrictInt, Field(ge=-(2**63), le=2**63 - 1)] | None = None
     stream: StrictBool | None = None
     stream_options: StreamOptions | None = None
-    user: str | None = None
-    safety_identifier: str | None = None
+    user: Annotated[str, Field(max_length=512)] | None = None
+    safety_identifier: Annotated[str, Field(max_length=512)] | None = None
 
     audio: Any = None
     frequency_penalty: Any = None

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tunery.datasets.rendering import ChatRenderer
+from tunery.datasets.rendering import ChatRenderer, plain_text
 from tunery.domain.errors import ContextTooLong
 from tunery.domain.models import BaseModel
 from tunery.domain.ports.engine import Generation
@@ -56,8 +56,13 @@ def prepare_chat(
         model = directory.find(tx, tenant, request.model)
     if model is None:
         raise unknown_model(request.model)
-    prompt_ids = renderers(model.base).prompt(request.messages)
+    renderer = renderers(model.base)
     context = min(model.base.context_tokens, engine_context_tokens)
+    characters = sum(len(plain_text(message["content"])) for message in request.messages)
+    fewest = characters // renderer.tokenizer.longest_token  # tokens that it has at the least
+    if fewest > context:  # refused before the work of counting exactly
+        raise ContextTooLong(context, fewest, request.max_tokens or 1)
+    prompt_ids = renderer.prompt(request.messages)
     max_tokens = request.max_tokens
     if max_tokens is None:
         max_tokens = context - len(prompt_ids)

@@ -131,7 +131,8 @@ def _refuse(database: Database, task: Task, proof: Proof, tolerance: Tolerance) 
     message = (
         "The model was trained, but is not served as it was trained: log-probabilities differ from"
         f" the fp32 reference by {proof.mean:.4f} on average and {proof.maximum:.4f} at most;"
-        f" allowed are {tolerance.mean} and {tolerance.maximum}. It was not published."
+        f" allowed are {tolerance.mean} and {tolerance.maximum}. It was not published. Try a lower"
+        " learning_rate_multiplier, or have the operator look at TUNERY_TRAINING__PROOF_MEAN."
     )
     with database.write() as tx:
         tx.queue.hold(task)

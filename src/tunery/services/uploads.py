@@ -34,6 +34,7 @@ class Upload:
         self._digest = hashlib.sha256()
         self._splitter = LineSplitter()
         self._bad: Line | None = None
+        self._why = ""
         self._lines = 0
         self.size_bytes = 0
         self.expects_jsonl = True  # until the purpose says otherwise
@@ -99,7 +100,7 @@ class Upload:
             raise InvalidRequest(
                 "Expected file to have JSONL format, where every line is a JSON dictionary. Line"
                 f" {self._bad.number} is not a dictionary (HINT: line starts with:"
-                f' "{hint(self._bad)}").'
+                f' "{hint(self._bad)}"). The reason: {self._why}.'
             )
         if not self._lines:
             raise InvalidRequest("Expected file to have JSONL format, but every line is blank.")
@@ -109,8 +110,8 @@ class Upload:
             self._lines += 1
             try:
                 parse(line)
-            except BadLine:
-                self._bad = line
+            except BadLine as error:
+                self._bad, self._why = line, str(error)
                 return
 
 

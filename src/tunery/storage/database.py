@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DatabaseError, DataError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.pool import QueuePool
 
 from tunery.domain.errors import InvalidRequest, StorageFull, TuneryError, Unavailable
@@ -75,13 +75,13 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Transaction]:
         """Open a transaction that changes nothing: one consistent view."""
-        with self._told(), self.engine.connect() as connection, connection.begin():
+        with self.told(), self.engine.connect() as connection, connection.begin():
             yield Transaction(connection)
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:
         """Open a transaction: all of it is durable when the block ends, or none of it."""
-        with self._told():
+        with self.told():
             if not self.is_sqlite:
                 with self.engine.begin() as connection:
                     yield Transaction(connection)
@@ -101,13 +101,22 @@ class Database:
         self.engine.dispose()
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def told(self) -> Iterator[None]:
         """Turn the driver's errors into those a caller can be told about."""
         try:
             yield
         except (OperationalError, InterfaceError) as error:
             raise _translated(error) from error
-        except DataError as error:  # PostgreSQL takes no NUL in a text
+        except DatabaseError as error:
+            text = str(error.orig).lower()
+            if "not a database" in text or "malformed" in text:
+                raise Unavailable(
+                    f"The database {self.url.database} is damaged ({error.orig}); restore it from"
+                    " a backup.",
+                    code="database_damaged",
+                ) from error
+            if not isinstance(error, DataError):
+                raise
             raise InvalidRequest(
                 "Got a text that the database cannot take: a NUL in it?"
             ) from error

@@ -23,7 +23,7 @@ def _config() -> Config:
 def migrate(database: Database) -> None:
     """Apply what is missing, in one transaction."""
     config = _config()
-    with database.engine.connect() as plain:
+    with database.told(), database.engine.connect() as plain:
         connection = plain.execution_options(tunery_writes=True)
         with connection.begin():
             if not database.is_sqlite:
@@ -35,5 +35,5 @@ def migrate(database: Database) -> None:
 def is_current(database: Database) -> bool:
     """Return whether the database has the newest schema."""
     head = ScriptDirectory.from_config(_config()).get_current_head()
-    with database.engine.connect() as connection:
+    with database.told(), database.engine.connect() as connection:
         return MigrationContext.configure(connection).get_current_revision() == head

@@ -142,7 +142,9 @@ class _Run:
                 value += float(share.detach())
                 correct += loss.correct
         norm = self.adapter.step(learning_rate_at(step, self.total_steps, peak))
-        if not (math.isfinite(value) and math.isfinite(norm)):
+        # Guessing evenly costs ln(vocabulary): twice that is no learning, finite as it may be.
+        diverged = value > 2 * math.log(self.network.head.weight.shape[0])
+        if diverged or not (math.isfinite(value) and math.isfinite(norm)):
             self.report(
                 RunFailed(
                     "non_finite_loss",

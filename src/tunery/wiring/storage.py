@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from tunery.datasets.rendering import ChatRenderer
-from tunery.domain.errors import Unavailable
+from tunery.domain.errors import NotFound, Unavailable
 from tunery.domain.models import BaseModel
 from tunery.services.models import ModelDirectory
 from tunery.settings import Settings
@@ -27,6 +27,15 @@ def open_database(settings: Settings) -> Database:
     """Return the database of the settings."""
     if settings.is_sqlite():
         make_data_folder(settings)
+    return Database(settings.database)
+
+
+def open_existing_database(settings: Settings) -> Database:
+    """Return the database; raise NotFound, and make nothing, where there is none yet."""
+    if settings.is_sqlite() and not (settings.data_path / "tunery.db").is_file():
+        raise NotFound(
+            f"There is no tunery in {settings.data_path}; run `tunery up`, or give its --data."
+        )
     return Database(settings.database)
 
 
