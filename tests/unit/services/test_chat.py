@@ -104,3 +104,17 @@ def test_an_answer_is_charged_once_at_its_models_price(
             UsageTotal(UsageKind.CHAT, 1, PROMPT_TOKENS, 7, nanodollars)
         ]
         assert tx.usage(THEIRS).totals() == []
+
+
+def test_a_prompt_that_cannot_fit_is_refused_before_it_is_tokenized(
+    database: Database, directory: ModelDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def counted(*_: object) -> list[int]:
+        raise AssertionError("it was tokenized")
+
+    monkeypatch.setattr("tunery.datasets.tokenizer._encode", counted)
+    # The longest token, "<|im_start|>", has 12 characters: this is more than the context of them.
+    text = "x" * (12 * (CONTEXT_TOKENS + 2))
+    request = dataclasses.replace(REQUEST, messages=[{"role": "user", "content": text}])
+    with pytest.raises(ContextTooLong):
+        prepare(database, directory, request)

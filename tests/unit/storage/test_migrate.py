@@ -11,6 +11,7 @@ from alembic.runtime.migration import MigrationContext
 from support.children import line_of, python, run_together
 from support.databases import opened
 from support.rows import OURS, a_file
+from tunery.domain.errors import Unavailable
 from tunery.storage.migrate import is_current, migrate
 from tunery.storage.tables import metadata
 
@@ -98,6 +99,6 @@ def test_a_file_that_is_no_database_is_left_as_it_is(tmp_path: Path) -> None:
     text = b"not a database at all, but a text" * 40
     path = tmp_path / "tunery.db"
     path.write_bytes(text)
-    with opened(f"sqlite:///{path}") as database, pytest.raises(sa.exc.DatabaseError):
+    with opened(f"sqlite:///{path}") as database, pytest.raises(Unavailable, match="damaged"):
         migrate(database)
     assert path.read_bytes() == text
