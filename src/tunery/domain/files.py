@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-MAX_FILE_BYTES = 512 * 1024 * 1024
-
 
 class FilePurpose(StrEnum):
     """What a file is for, in OpenAI's words. Only the first six can be given at upload."""

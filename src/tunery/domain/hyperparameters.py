@@ -9,8 +9,7 @@ def resolve(requested: RequestedHyperparameters, examples: int) -> Hyperparamete
     """Return the numbers to train with.
 
     Auto is chosen for small bases, within OpenAI's ranges: batches of 8, and as many epochs as
-    give about 80 steps, from 1 to 25. On the quickstart's data that is two epochs, which reach
-    what three do (docs/reference/training.md has the figures).
+    give about 80 steps, from 1 to 25. On the quickstart's data that is two epochs.
     """
     batch_size, n_epochs = requested.batch_size, requested.n_epochs
     multiplier = requested.learning_rate_multiplier
