@@ -104,7 +104,44 @@ files = Table(
     Column("status", String(16), nullable=False),
     Column("report", Sealed),
     Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
     UniqueConstraint("project_id", "id"),
+    Index("ix_files_expires_at", "expires_at"),
+    Index("ix_files_project_id_seq", "project_id", "seq"),
+)
+
+uploads = Table(
+    "uploads",
+    metadata,
+    _seq(),
+    Column("project_id", String(40), nullable=False),
+    Column("id", String(40), nullable=False),
+    Column("filename", Sealed, nullable=False),
+    Column("purpose", String(24), nullable=False),
+    Column("mime_type", Sealed, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("file_id", String(40)),
+    Column("file_expires_after_s", BigInteger),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    UniqueConstraint("project_id", "id"),
+    Index("ix_uploads_status_expires_at", "status", "expires_at"),
+)
+
+upload_parts = Table(
+    "upload_parts",
+    metadata,
+    _seq(),
+    Column("project_id", String(40), nullable=False),
+    Column("id", String(40), nullable=False),
+    Column("upload_id", String(40), nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("blob_key", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    UniqueConstraint("project_id", "id"),
+    Index("ix_upload_parts_project_id_upload_id", "project_id", "upload_id"),
 )
 
 jobs = Table(
@@ -124,6 +161,7 @@ jobs = Table(
     Column("requested", JSON, nullable=False),
     Column("resolved", JSON(none_as_null=True)),
     Column("metadata", Sealed),
+    Column("integrations", Sealed),
     Column("status", String(24), nullable=False),
     Column("error", Sealed),
     Column("trained_tokens", BigInteger),
@@ -134,6 +172,7 @@ jobs = Table(
     Column("started_at", BigInteger),
     Column("finished_at", BigInteger),
     UniqueConstraint("project_id", "id"),
+    Index("ix_jobs_project_id_seq", "project_id", "seq"),
 )
 
 job_events = Table(
@@ -179,6 +218,7 @@ checkpoints = Table(
     Column("created_at", BigInteger, nullable=False),
     UniqueConstraint("project_id", "id"),
     UniqueConstraint("project_id", "job_id", "step"),
+    Index("ix_checkpoints_project_id_seq", "project_id", "seq"),
 )
 
 models = Table(
@@ -194,6 +234,158 @@ models = Table(
     Column("adapter_digest", String(64), nullable=False),
     Column("created_at", BigInteger, nullable=False),
     UniqueConstraint("project_id", "name"),
+)
+
+checkpoint_permissions = Table(
+    "checkpoint_permissions",
+    metadata,
+    _seq(),
+    Column("organization_id", String(40), nullable=False),
+    Column("id", String(40), nullable=False, unique=True),
+    Column("owner_project_id", String(40), nullable=False),
+    Column("model_name", Text, nullable=False),
+    Column("project_id", String(40), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    UniqueConstraint("owner_project_id", "model_name", "project_id"),
+    Index("ix_checkpoint_permissions_project_id", "project_id"),
+)
+
+# Which objects carry which metadata, to filter by: a digest each of project, key and value.
+labels = Table(
+    "labels",
+    metadata,
+    _seq(),
+    Column("project_id", String(40), nullable=False),
+    Column("owner_id", String(64), nullable=False),
+    Column("digest", LargeBinary(32), nullable=False),
+    UniqueConstraint("project_id", "owner_id", "digest"),
+    Index("ix_labels_project_id_digest", "project_id", "digest"),
+)
+
+stored_completions = Table(
+    "stored_completions",
+    metadata,
+    _seq(),
+    Column("project_id", String(40), nullable=False),
+    Column("id", String(64), nullable=False),
+    Column("model", Text, nullable=False),
+    Column("metadata", Sealed),
+    Column("request", Sealed, nullable=False),
+    Column("response", Sealed, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    UniqueConstraint("project_id", "id"),
+    Index("ix_stored_completions_project_id_seq", "project_id", "seq"),
+)
+
+responses = Table(
+    "responses",
+    metadata,
+    _seq(),
+    Column("project_id", String(40), nullable=False),
+    Column("id", String(64), nullable=False),
+    Column("previous_id", String(64)),
+    Column("model", Text, nullable=False),
+    Column("input_items", Sealed, nullable=False),
+    Column("response", Sealed, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    UniqueConstraint("project_id", "id"),
+    Index("ix_responses_expires_at", "expires_at"),
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    _seq(),
+    Column("project_id", String(40), nullable=False),
+    Column("id", String(40), nullable=False),
+    Column("key_id", String(40)),
+    Column("endpoint", String(64), nullable=False),
+    Column("input_file_id", String(40), nullable=False),
+    Column("completion_window", String(16), nullable=False),
+    Column("output_expires_after_s", BigInteger),
+    Column("metadata", Sealed),
+    Column("status", String(16), nullable=False),
+    Column("errors", Sealed),
+    Column("model", Text),
+    Column("output_file_id", String(40)),
+    Column("error_file_id", String(40)),
+    Column("total", Integer, nullable=False),
+    Column("completed", Integer, nullable=False),
+    Column("failed", Integer, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("in_progress_at", BigInteger),
+    Column("finalizing_at", BigInteger),
+    Column("completed_at", BigInteger),
+    Column("failed_at", BigInteger),
+    Column("expired_at", BigInteger),
+    Column("cancelling_at", BigInteger),
+    Column("cancelled_at", BigInteger),
+    UniqueConstraint("project_id", "id"),
+    Index("ix_batches_project_id_seq", "project_id", "seq"),
+)
+
+# The answers that a running batch has so far; its files are made of them at the end.
+batch_answers = Table(
+    "batch_answers",
+    metadata,
+    _seq(),
+    Column("project_id", String(40), nullable=False),
+    Column("batch_id", String(40), nullable=False),
+    Column("line", Integer, nullable=False),
+    Column("succeeded", Integer, nullable=False),
+    Column("answer", Sealed, nullable=False),
+    UniqueConstraint("project_id", "batch_id", "line"),
+)
+
+webhook_endpoints = Table(
+    "webhook_endpoints",
+    metadata,
+    _seq(),
+    Column("project_id", String(40), nullable=False),
+    Column("id", String(40), nullable=False),
+    Column("name", Sealed, nullable=False),
+    Column("url", Sealed, nullable=False),
+    Column("event_types", JSON, nullable=False),
+    Column("secret", Sealed, nullable=False),
+    Column("old_secret", Sealed),
+    Column("old_secret_until", BigInteger),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger),
+    UniqueConstraint("project_id", "id"),
+    Index("ix_webhook_endpoints_project_id_seq", "project_id", "seq"),
+)
+
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    _seq(),
+    Column("project_id", String(40), nullable=False),
+    Column("id", String(40), nullable=False),
+    Column("endpoint_id", String(40), nullable=False),
+    Column("event_id", String(40), nullable=False),
+    Column("event_type", String(64), nullable=False),
+    Column("body", Sealed, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    UniqueConstraint("project_id", "id"),
+    Index("ix_webhook_deliveries_project_id_endpoint_id", "project_id", "endpoint_id"),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    _seq(),
+    Column("project_id", String(40), nullable=False),
+    Column("key_digest", LargeBinary(32), nullable=False),
+    Column("request_digest", LargeBinary(32), nullable=False),
+    Column("object_id", String(64), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    UniqueConstraint("project_id", "key_digest"),
+    Index("ix_idempotency_keys_created_at", "created_at"),
 )
 
 usage = Table(
