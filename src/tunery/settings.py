@@ -71,6 +71,7 @@ class Settings(BaseSettings):
     max_file_bytes: int = Field(512 * 1024 * 1024, ge=1024, description="largest upload")
     lease_s: float = Field(15.0, gt=0.5, description="seconds until a silent worker's task moves")
     poll_s: float = Field(0.5, gt=0, description="seconds between looks at the queue")
+    sweep_s: float = Field(30.0, gt=0, description="seconds between sweeps of expired objects")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="the least that is logged"
     )

@@ -1,12 +1,13 @@
 """The application: routes, errors, headers."""
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.types import ASGIApp
 
 import tunery
 from tunery.api import errors
 from tunery.api.context import Context
 from tunery.api.headers import ResponseHeaders
+from tunery.api.query import refuse_unknown_query
 from tunery.api.routes import chat, files, fine_tuning, health, models
 
 
@@ -18,9 +19,10 @@ def create_app(context: Context) -> ASGIApp:
         description="Your own fine-tuning service behind OpenAI's API.",
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
     )
     app.state.context = context
     for module in (files, fine_tuning, models, chat, health):
-        app.include_router(module.router)
+        app.include_router(module.router, dependencies=[Depends(refuse_unknown_query)])
     errors.install(app)
     return ResponseHeaders(app)

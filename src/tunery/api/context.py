@@ -6,10 +6,8 @@ from typing import cast
 
 from fastapi import Request
 
-from tunery.datasets.rendering import ChatRenderer
-from tunery.domain.models import BaseModel
 from tunery.domain.ports.blobs import BlobStore
-from tunery.domain.ports.engine import Engine
+from tunery.endpoints.parts import Parts
 from tunery.services.models import ModelDirectory
 from tunery.storage.database import Database
 
@@ -20,14 +18,16 @@ class Context:
 
     database: Database
     blobs: BlobStore
-    directory: ModelDirectory
-    renderers: Callable[[BaseModel], ChatRenderer]
-    engine: Engine
+    parts: Parts
     pepper: bytes
     results_as_base64: bool
     max_file_bytes: int
-    engine_context_tokens: int
     is_current: Callable[[], bool]
+
+    @property
+    def directory(self) -> ModelDirectory:
+        """Return the models by name."""
+        return self.parts.directory
 
 
 def context_of(request: Request) -> Context:

@@ -1,6 +1,5 @@
 """Who asks: the key of a request becomes a tenant, or the request ends here."""
 
-from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -8,17 +7,8 @@ from starlette.concurrency import run_in_threadpool
 
 from tunery.api.context import context_of
 from tunery.domain.errors import Unauthenticated
-from tunery.domain.tenants import Tenant
+from tunery.domain.tenants import Caller
 from tunery.services import accounts
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """An authenticated caller."""
-
-    tenant: Tenant
-    key_id: str
-    request_id: str
 
 
 async def _caller(request: Request) -> Caller:

@@ -10,8 +10,8 @@ from fastapi import Request
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from tunery.api.errors import error_body
 from tunery.domain.errors import TuneryError
+from tunery.wire.errors import error_body
 
 DONE = b"data: [DONE]\n\n"
 

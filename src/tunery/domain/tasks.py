@@ -7,12 +7,14 @@ from tunery.domain.tenants import Tenant
 
 
 class TaskKind(StrEnum):
-    """What a task does; `subject` names the file or job it does it to."""
+    """What a task does; `subject` names the object it does it to."""
 
     CHECK_FILE = "check_file"
     PREPARE_JOB = "prepare_job"
     TRAIN_JOB = "train_job"
     PUBLISH_JOB = "publish_job"
+    RUN_BATCH = "run_batch"
+    DELIVER_WEBHOOK = "deliver_webhook"
 
 
 MAX_FAILURES = 8  # a task that failed or broke its worker this often fails its job

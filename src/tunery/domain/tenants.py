@@ -31,3 +31,12 @@ class ApiKey:
     tenant: Tenant
     created_at: int
     revoked_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, authenticated, and the id of the request: what an answer is charged to."""
+
+    tenant: Tenant
+    key_id: str
+    request_id: str

@@ -1,37 +1,31 @@
-"""Chat completions on the wire."""
+"""A chat completion's request on the wire."""
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StrictBool, StrictFloat, StrictInt
+from pydantic import Field, StrictBool, StrictInt
 
-from tunery.protocol.base import Request, Response
-
-Number = StrictFloat | StrictInt
-
-
-class TextPart(Request):
-    """A piece of text in a message."""
-
-    type: Literal["text"]
-    text: str
-
-
-class ChatMessage(Request):
-    """A message of the conversation: text only.
-
-    The fields typed `Any` are those that an answer of ours carries when it is sent back as a
-    message, and others of OpenAI's; only values that say nothing are taken.
-    """
-
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | Annotated[list[TextPart], Field(min_length=1)]
-    name: Any = None
-    refusal: Any = None
-    annotations: Any = None
-    audio: Any = None
-    function_call: Any = None
-    tool_calls: Any = None
-    tool_call_id: Any = None
+from tunery.protocol.base import Request
+from tunery.protocol.messages import ChatMessage, TextPart
+from tunery.protocol.metadata import Metadata
+from tunery.protocol.sampling import (
+    Choices,
+    EndUser,
+    LogitBias,
+    Penalty,
+    Seed,
+    Share,
+    Stop,
+    Temperature,
+    TokenCount,
+)
+from tunery.protocol.tools import (
+    CustomTool,
+    FunctionDefinition,
+    FunctionTool,
+    ResponseFormat,
+    ToolChoice,
+    ToolName,
+)
 
 
 class StreamOptions(Request):
@@ -41,158 +35,118 @@ class StreamOptions(Request):
     include_obfuscation: StrictBool = False
 
 
-class CreateChatCompletionRequest(Request):
-    """A conversation to answer.
+class AudioOptions(Request):
+    """How a spoken answer is to sound."""
 
-    Every field of OpenAI's request is here. Those typed `Any` cannot be honoured yet: a value
-    other than the one that asks for nothing is refused by name.
+    voice: Any
+    format: Literal["wav", "aac", "mp3", "flac", "opus", "pcm16"]
+
+
+class FunctionName(Request):
+    """A function by its name."""
+
+    name: ToolName
+
+
+class Prediction(Request):
+    """What the answer is expected to be."""
+
+    type: Literal["content"]
+    content: str | Annotated[list[TextPart], Field(min_length=1)]
+
+
+class ModerationMode(Request):
+    """What is done with a verdict."""
+
+    mode: Literal["score", "block"]
+
+
+class ModerationPolicy(Request):
+    """What is done with verdicts on input and output."""
+
+    input: ModerationMode | None = None
+    output: ModerationMode | None = None
+
+
+class ModerationOptions(Request):
+    """Judge the conversation on the way."""
+
+    model: str
+    policy: ModerationPolicy | None = None
+
+
+class PromptCacheOptions(Request):
+    """How prompts are to be cached."""
+
+    mode: Literal["implicit", "explicit"] | None = None
+    ttl: Literal["30m"] | None = None
+
+
+class ApproximateLocation(Request):
+    """Where the end user is, roughly."""
+
+    city: str | None = None
+    country: str | None = None
+    region: str | None = None
+    timezone: str | None = None
+
+
+class UserLocation(Request):
+    """Where the end user is."""
+
+    type: Literal["approximate"]
+    approximate: ApproximateLocation
+
+
+class WebSearchOptions(Request):
+    """How the web is to be searched."""
+
+    search_context_size: Literal["low", "medium", "high"] | None = None
+    user_location: UserLocation | None = None
+
+
+class CreateChatCompletionRequest(Request):
+    """A conversation to answer: every field of OpenAI's request, validated.
+
+    Which of them are refused by name although they are well-formed, wire/chat.py says.
     """
 
     model: str = Field(min_length=1)
     messages: list[ChatMessage] = Field(min_length=1)
-    max_tokens: Annotated[StrictInt, Field(ge=1)] | None = None
-    max_completion_tokens: Annotated[StrictInt, Field(ge=1)] | None = None
-    temperature: Annotated[Number, Field(ge=0, le=2, allow_inf_nan=False)] | None = None
-    top_p: Annotated[Number, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
-    stop: (
-        Annotated[str, Field(min_length=1)]
-        | Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=4)]
-        | None
-    ) = None
-    seed: Annotated[StrictInt, Field(ge=-(2**63), le=2**63 - 1)] | None = None
+    max_tokens: TokenCount | None = None
+    max_completion_tokens: TokenCount | None = None
+    temperature: Temperature | None = None
+    top_p: Share | None = None
+    n: Choices | None = None
+    stop: Stop | None = None
+    seed: Seed | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    logit_bias: LogitBias | None = None
+    logprobs: StrictBool | None = None
+    top_logprobs: Annotated[StrictInt, Field(ge=0, le=20)] | None = None
     stream: StrictBool | None = None
     stream_options: StreamOptions | None = None
-    user: Annotated[str, Field(max_length=512)] | None = None
-    safety_identifier: Annotated[str, Field(max_length=512)] | None = None
-
-    audio: Any = None
-    frequency_penalty: Any = None
-    function_call: Any = None
-    functions: Any = None
-    logit_bias: Any = None
-    logprobs: Any = None
-    metadata: Any = None
-    modalities: Any = None
-    moderation: Any = None
-    n: Any = None
-    parallel_tool_calls: Any = None
-    prediction: Any = None
-    presence_penalty: Any = None
-    prompt_cache_key: Any = None
-    prompt_cache_options: Any = None
-    prompt_cache_retention: Any = None
-    reasoning_effort: Any = None
-    response_format: Any = None
-    service_tier: Any = None
-    store: Any = None
-    tool_choice: Any = None
-    tools: Any = None
-    top_logprobs: Any = None
-    verbosity: Any = None
-    web_search_options: Any = None
-
-
-# The values of the fields above that ask for nothing: they are accepted.
-NEUTRAL_VALUES: dict[str, tuple[Any, ...]] = {
-    "frequency_penalty": (0,),
-    "presence_penalty": (0,),
-    "logit_bias": ({},),
-    "logprobs": (False,),
-    "top_logprobs": (0,),
-    "n": (1,),
-    "modalities": (["text"],),
-    "response_format": ({"type": "text"},),
-    "service_tier": ("auto", "default"),
-    "store": (False,),
-    "tools": ([],),
-    "tool_choice": ("none",),
-    "functions": ([],),
-    "function_call": ("none",),
-}
-
-
-class PromptTokensDetails(Response):
-    """Where the prompt's tokens came from."""
-
-    cached_tokens: int = 0
-    audio_tokens: int = 0
-
-
-class CompletionTokensDetails(Response):
-    """What the answer's tokens were."""
-
-    reasoning_tokens: int = 0
-    audio_tokens: int = 0
-    accepted_prediction_tokens: int = 0
-    rejected_prediction_tokens: int = 0
-
-
-class CompletionUsage(Response):
-    """Tokens billed."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-    prompt_tokens_details: PromptTokensDetails = PromptTokensDetails()
-    completion_tokens_details: CompletionTokensDetails = CompletionTokensDetails()
-
-
-class AssistantMessage(Response):
-    """The answer."""
-
-    role: Literal["assistant"] = "assistant"
-    content: str
-    refusal: str | None = None
-    annotations: list[Any] = Field(default_factory=list)
-
-
-class Choice(Response):
-    """One answer."""
-
-    index: int = 0
-    message: AssistantMessage
-    logprobs: None = None
-    finish_reason: str
-
-
-class ChatCompletion(Response):
-    """A whole answer."""
-
-    id: str
-    object: Literal["chat.completion"] = "chat.completion"
-    created: int
-    model: str
-    choices: list[Choice]
-    usage: CompletionUsage
-    service_tier: str = "default"
-    system_fingerprint: str
-
-
-class ChoiceDelta(Response):
-    """A piece of an answer."""
-
-    role: Literal["assistant"] | None = None
-    content: str | None = None
-    refusal: str | None = None
-
-
-class ChunkChoice(Response):
-    """One answer's piece."""
-
-    index: int = 0
-    delta: ChoiceDelta
-    logprobs: None = None
-    finish_reason: str | None = None
-
-
-class ChatCompletionChunk(Response):
-    """A piece of a streamed answer."""
-
-    id: str
-    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
-    created: int
-    model: str
-    choices: list[ChunkChoice]
-    service_tier: str = "default"
-    system_fingerprint: str
-    usage: CompletionUsage | None = None
+    store: StrictBool | None = None
+    metadata: Metadata | None = None
+    user: EndUser | None = None
+    safety_identifier: EndUser | None = None
+    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = None
+    modalities: Annotated[list[Literal["text", "audio"]], Field(min_length=1)] | None = None
+    response_format: ResponseFormat | None = None
+    tools: Annotated[list[FunctionTool | CustomTool], Field(max_length=128)] | None = None
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: StrictBool | None = None
+    functions: Annotated[list[FunctionDefinition], Field(max_length=128)] | None = None
+    function_call: Literal["none", "auto"] | FunctionName | None = None
+    audio: AudioOptions | None = None
+    moderation: ModerationOptions | None = None
+    prediction: Prediction | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_options: PromptCacheOptions | None = None
+    prompt_cache_retention: Literal["in_memory", "24h"] | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
+        None
+    )
+    verbosity: Literal["low", "medium", "high"] | None = None
+    web_search_options: WebSearchOptions | None = None

@@ -5,12 +5,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StrictFloat, StrictInt
 
 from tunery.protocol.base import Request, Response
+from tunery.protocol.metadata import Metadata
 
 Auto = Literal["auto"]
-Metadata = Annotated[
-    dict[Annotated[str, Field(min_length=1, max_length=64)], Annotated[str, Field(max_length=512)]],
-    Field(max_length=16),
-]
 
 
 class SupervisedHyperparameters(Request):

@@ -19,6 +19,7 @@ from tunery.domain.jobs import (
     StepMetrics,
 )
 from tunery.domain.models import check_suffix
+from tunery.domain.once import OnceKey
 from tunery.domain.tasks import TaskKind
 from tunery.domain.tenants import Tenant
 from tunery.services.models import ModelDirectory
@@ -41,12 +42,18 @@ class JobRequest:
 
 
 def create_job(
-    database: Database, directory: ModelDirectory, tenant: Tenant, request: JobRequest
+    database: Database,
+    directory: ModelDirectory,
+    tenant: Tenant,
+    request: JobRequest,
+    once: OnceKey | None = None,
 ) -> Job:
-    """Accept a job; its files are checked by the worker."""
+    """Accept a job; its files are checked by the worker. Raises AlreadyDone under a known key."""
     if request.suffix is not None:
         check_suffix(request.suffix)
+    job_id, now = new_id("ftjob-"), int(time.time())
     with database.write() as tx:
+        tx.once(tenant).record(once, job_id, now)
         model = directory.find(tx, tenant, request.model)
         if model is None:
             raise InvalidRequest(
@@ -57,7 +64,7 @@ def create_job(
         if request.validation_file is not None:
             _require_training_file(tx, tenant, request.validation_file, "validation_file")
         job = Job(
-            id=new_id("ftjob-"),
+            id=job_id,
             model=request.model,
             base=model.base.name,
             base_digest=model.base.digest,
@@ -74,7 +81,7 @@ def create_job(
             trained_tokens=None,
             fine_tuned_model=None,
             result_files=(),
-            created_at=int(time.time()),
+            created_at=now,
             started_at=None,
             finished_at=None,
         )

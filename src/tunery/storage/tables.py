@@ -382,6 +382,7 @@ idempotency_keys = Table(
     Column("project_id", String(40), nullable=False),
     Column("key_digest", LargeBinary(32), nullable=False),
     Column("request_digest", LargeBinary(32), nullable=False),
+    Column("status", Integer, nullable=False),
     Column("object_id", String(64), nullable=False),
     Column("created_at", BigInteger, nullable=False),
     UniqueConstraint("project_id", "key_digest"),

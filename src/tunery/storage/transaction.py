@@ -11,7 +11,9 @@ from tunery.storage.queue import Queue
 from tunery.storage.repositories.accounts import AccountRepository
 from tunery.storage.repositories.files import FileRepository
 from tunery.storage.repositories.jobs import JobRepository
+from tunery.storage.repositories.labels import LabelRepository
 from tunery.storage.repositories.models import ModelRepository
+from tunery.storage.repositories.once import OnceRepository, forget_old_keys
 from tunery.storage.repositories.usage import UsageRepository
 
 
@@ -36,6 +38,18 @@ class Transaction:
     def usage(self, tenant: Tenant) -> UsageRepository:
         """Return the tenant's ledger."""
         return UsageRepository(self._connection, tenant)
+
+    def labels(self, tenant: Tenant) -> LabelRepository:
+        """Return the metadata that the tenant's objects are found by."""
+        return LabelRepository(self._connection, tenant)
+
+    def once(self, tenant: Tenant) -> OnceRepository:
+        """Return the tenant's Idempotency-Keys."""
+        return OnceRepository(self._connection, tenant)
+
+    def forget_old_keys(self, now: int) -> int:
+        """Remove every project's Idempotency-Keys that are past their time."""
+        return forget_old_keys(self._connection, now)
 
     @property
     def accounts(self) -> AccountRepository:

@@ -1,70 +1,63 @@
-"""Chat completions."""
+"""Chat completions: what is asked for, and the answer whole and in chunks."""
 
 from typing import Any
 
 from tunery.domain.errors import InvalidRequest
-from tunery.domain.ports.engine import Delta
-from tunery.protocol.chat import (
-    NEUTRAL_VALUES,
+from tunery.protocol.chat import CreateChatCompletionRequest
+from tunery.protocol.chat_completion import (
     AssistantMessage,
     ChatCompletion,
     ChatCompletionChunk,
-    ChatMessage,
     Choice,
     ChoiceDelta,
     ChunkChoice,
-    CompletionUsage,
-    CreateChatCompletionRequest,
 )
+from tunery.protocol.usage import CompletionUsage
+from tunery.wire.messages import check_messages
+from tunery.wire.refusals import check_stream_options, refuse_fields
+
+# Fields that cannot be honoured, with the values that ask for nothing.
+REFUSED: dict[str, tuple[Any, ...]] = {
+    "presence_penalty": (0,),
+    "frequency_penalty": (0,),
+    "logit_bias": ({},),
+    "logprobs": (False,),
+    "top_logprobs": (0,),
+    "response_format": ({"type": "text"},),
+    "tools": ([],),
+    "tool_choice": ("none",),
+    "parallel_tool_calls": (),
+    "functions": ([],),
+    "function_call": ("none",),
+    "modalities": (["text"],),
+    "service_tier": ("auto", "default"),
+    "audio": (),
+    "moderation": (),
+    "prediction": (),
+    "prompt_cache_key": (),
+    "prompt_cache_options": (),
+    "prompt_cache_retention": (),
+    "reasoning_effort": (),
+    "verbosity": (),
+    "web_search_options": (),
+}
 
 
-def refuse_unsupported(request: CreateChatCompletionRequest) -> None:
-    """Raise InvalidRequest that names the first field which asks for what is not there yet."""
-    for number, message in enumerate(request.messages):
-        for name, field in ChatMessage.model_fields.items():
-            if field.annotation is Any and getattr(message, name) not in (None, []):
-                raise InvalidRequest(
-                    f"Unsupported parameter: 'messages.{number}.{name}' is not supported by this"
-                    " server yet. Leave it out.",
-                    param=f"messages.{number}.{name}",
-                    code="unsupported_parameter",
-                )
-    for name, field in CreateChatCompletionRequest.model_fields.items():
-        value = getattr(request, name)
-        if field.annotation is Any and value is not None:
-            neutral = NEUTRAL_VALUES.get(name, ())
-            if not any(type(value) is type(n) and value == n for n in neutral) and not (
-                type(value) is float
-                and value == 0
-                and any(type(n) is int and n == 0 for n in neutral)
-            ):
-                raise InvalidRequest(
-                    f"Unsupported parameter: '{name}' is not supported by this server yet."
-                    " Leave it out.",
-                    param=name,
-                    code="unsupported_parameter",
-                )
-    if request.stream_options is not None and not request.stream:
-        raise InvalidRequest(
-            "The 'stream_options' parameter is only allowed when 'stream' is enabled.",
-            param="stream_options",
-        )
-    if request.stream_options is not None and request.stream_options.include_obfuscation:
-        raise InvalidRequest(
-            "Unsupported parameter: 'stream_options.include_obfuscation' cannot be turned on.",
-            param="stream_options.include_obfuscation",
-            code="unsupported_parameter",
-        )
+def check_request(request: CreateChatCompletionRequest) -> None:
+    """Raise InvalidRequest that names the first field which cannot be honoured as it stands."""
+    check_messages(request.messages)
+    refuse_fields(request, REFUSED)
+    options = request.stream_options
+    check_stream_options(request.stream, None if options is None else options.include_obfuscation)
     if request.max_tokens is not None and request.max_completion_tokens is not None:
         raise InvalidRequest(
             "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported.",
             param="max_tokens",
         )
-
-
-def from_wire_messages(messages: list[ChatMessage]) -> list[dict[str, Any]]:
-    """Return the conversation as it is rendered."""
-    return [message.model_dump(include={"role", "content"}) for message in messages]
+    if request.metadata and not request.store:
+        raise InvalidRequest(
+            "The 'metadata' parameter is only allowed when 'store' is enabled.", param="metadata"
+        )
 
 
 def from_wire_stop(stop: str | list[str] | None) -> tuple[str, ...]:
@@ -87,22 +80,28 @@ def to_wire_completion(
     created: int,
     model: str,
     fingerprint: str,
-    text: str,
-    last: Delta,
-    prompt_tokens: int,
+    choices: list[Choice],
+    usage: CompletionUsage,
+    metadata: dict[str, str] | None,
 ) -> ChatCompletion:
     """Return a whole answer."""
     return ChatCompletion(
         id=completion_id,
         created=created,
         model=model,
-        choices=[
-            Choice(
-                message=AssistantMessage(content=text), finish_reason=last.finish_reason or "stop"
-            )
-        ],
-        usage=to_wire_usage(prompt_tokens, last.completion_tokens),
+        choices=choices,
+        usage=usage,
+        metadata=metadata,
         system_fingerprint=fingerprint,
+    )
+
+
+def to_wire_choice(index: int, text: str, finish_reason: str | None) -> Choice:
+    """Return one choice of a whole answer."""
+    return Choice(
+        index=index,
+        message=AssistantMessage(content=text),
+        finish_reason=finish_reason or "stop",
     )
 
 
@@ -117,23 +116,24 @@ class ChunkMaker:
             "system_fingerprint": fingerprint,
         }
 
-    def first(self) -> ChatCompletionChunk:
-        """Return the chunk that opens the answer."""
-        return self._chunk(ChoiceDelta(role="assistant", content=""), None)
+    def first(self, index: int) -> ChatCompletionChunk:
+        """Return the chunk that opens a choice."""
+        return self._chunk(index, ChoiceDelta(role="assistant", content=""), None)
 
-    def text(self, text: str) -> ChatCompletionChunk:
-        """Return a piece of the answer."""
-        return self._chunk(ChoiceDelta(content=text), None)
+    def text(self, index: int, text: str) -> ChatCompletionChunk:
+        """Return a piece of a choice."""
+        return self._chunk(index, ChoiceDelta(content=text), None)
 
-    def last(self, finish_reason: str) -> ChatCompletionChunk:
-        """Return the chunk that ends the answer."""
-        return self._chunk(ChoiceDelta(), finish_reason)
+    def last(self, index: int, finish_reason: str) -> ChatCompletionChunk:
+        """Return the chunk that ends a choice."""
+        return self._chunk(index, ChoiceDelta(), finish_reason)
 
     def usage(self, usage: CompletionUsage) -> ChatCompletionChunk:
         """Return the chunk that carries the tokens billed."""
         return ChatCompletionChunk(choices=[], usage=usage, **self._shared)
 
-    def _chunk(self, delta: ChoiceDelta, finish_reason: str | None) -> ChatCompletionChunk:
-        return ChatCompletionChunk(
-            choices=[ChunkChoice(delta=delta, finish_reason=finish_reason)], **self._shared
-        )
+    def _chunk(
+        self, index: int, delta: ChoiceDelta, finish_reason: str | None
+    ) -> ChatCompletionChunk:
+        choice = ChunkChoice(index=index, delta=delta, finish_reason=finish_reason)
+        return ChatCompletionChunk(choices=[choice], **self._shared)

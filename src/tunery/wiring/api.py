@@ -4,16 +4,13 @@ from starlette.types import ASGIApp
 
 from tunery.api.app import create_app
 from tunery.api.context import Context
-from tunery.inference.embedded import EmbeddedEngine
 from tunery.settings import Settings
 from tunery.storage.migrate import is_current
+from tunery.wiring.parts import build_parts
 from tunery.wiring.storage import (
-    engine_file,
     load_pepper,
     open_blobs,
     open_database,
-    open_directory,
-    renderer_of,
 )
 
 
@@ -25,13 +22,10 @@ def build_api(settings: Settings) -> ASGIApp:
         Context(
             database=database,
             blobs=blobs,
-            directory=open_directory(settings),
-            renderers=renderer_of,
-            engine=EmbeddedEngine(engine_file(settings), blobs),
+            parts=build_parts(settings, database, blobs),
             pepper=load_pepper(settings),
             results_as_base64=settings.results_content == "base64",
             max_file_bytes=settings.max_file_bytes,
-            engine_context_tokens=settings.engine.context_tokens,
             is_current=lambda: is_current(database),
         )
     )

@@ -15,6 +15,7 @@ from tunery.worker.executor import LocalExecutor
 from tunery.worker.loop import Worker
 from tunery.worker.portal import Portal
 from tunery.worker.stages import Stages
+from tunery.worker.sweep import forget_old_keys
 
 
 def build_worker(settings: Settings) -> Worker:
@@ -38,4 +39,13 @@ def build_worker(settings: Settings) -> Worker:
         ),
         log=log,
     )
-    return Worker(database, stages, lease_s=settings.lease_s, poll_s=settings.poll_s, log=log)
+    acts = (("idempotency keys", forget_old_keys(database)),)
+    return Worker(
+        database,
+        stages,
+        acts,
+        lease_s=settings.lease_s,
+        poll_s=settings.poll_s,
+        sweep_s=settings.sweep_s,
+        log=log,
+    )

@@ -1,7 +1,8 @@
-"""The worker: two lanes that claim tasks and carry them out, until told to stop.
+"""The worker: lanes that claim tasks and carry them out, until told to stop.
 
 The light lane checks files and prepares jobs; the heavy one trains and publishes, one job at a
-time, a finished run first. So a long training never keeps an upload from being checked.
+time, a finished run first. So a long training never keeps an upload from being checked. A sweeper
+runs beside them.
 """
 
 import threading
@@ -13,17 +14,27 @@ from tunery.storage.database import Database
 from tunery.telemetry import Logger
 from tunery.worker.lease import Lease
 from tunery.worker.stages import Stages
+from tunery.worker.sweep import Act, Sweeper
 
 # Each lane looks for these in order.
 LIGHT = ((TaskKind.CHECK_FILE, TaskKind.PREPARE_JOB),)
 HEAVY = ((TaskKind.PUBLISH_JOB,), (TaskKind.TRAIN_JOB,))
+LANES = (("light", LIGHT), ("heavy", HEAVY))
 
 
 class Worker:
-    """Claims and carries out tasks on two threads."""
+    """Claims and carries out tasks, a thread a lane."""
 
     def __init__(
-        self, database: Database, stages: Stages, *, lease_s: float, poll_s: float, log: Logger
+        self,
+        database: Database,
+        stages: Stages,
+        acts: Sequence[tuple[str, Act]],
+        *,
+        lease_s: float,
+        poll_s: float,
+        sweep_s: float,
+        log: Logger,
     ) -> None:
         self._database = database
         self._stages = stages
@@ -31,15 +42,19 @@ class Worker:
         self._poll_s = poll_s
         self._log = log
         self._stopping = threading.Event()
+        self._sweeper = Sweeper(acts, every_s=sweep_s, stopping=self._stopping)
 
     def run(self) -> None:
         """Work until `stop`."""
         lanes = [
             threading.Thread(target=self._lane, args=(kinds,), name=name, daemon=True)
-            for name, kinds in (("light", LIGHT), ("heavy", HEAVY))
+            for name, kinds in LANES
         ]
         for lane in lanes:
             lane.start()
+        threading.Thread(
+            target=self._sweeper.run, args=(self._log,), name="sweeper", daemon=True
+        ).start()
         for lane in lanes:
             lane.join()
 

@@ -8,7 +8,9 @@ from starlette.concurrency import run_in_threadpool
 from tunery.api.body import documented, read_json
 from tunery.api.context import context_of
 from tunery.api.gate import CallerDependency
+from tunery.api.once import once_key
 from tunery.domain.errors import InvalidRequest
+from tunery.domain.once import AlreadyDone
 from tunery.protocol.base import ListPage
 from tunery.protocol.fine_tuning import (
     CreateFineTuningJobRequest,
@@ -34,22 +36,26 @@ async def create(request: Request, caller: CallerDependency) -> FineTuningJob:
     """Create a job."""
     context = context_of(request)
     body = await read_json(request, CreateFineTuningJobRequest)
-    wanted = _hyperparameters(body)
-    job = await run_in_threadpool(
-        jobs.create_job,
-        context.database,
-        context.directory,
-        caller.tenant,
-        jobs.JobRequest(
-            model=body.model,
-            training_file=body.training_file,
-            validation_file=body.validation_file,
-            suffix=body.suffix,
-            seed=body.seed,
-            hyperparameters=from_wire_hyperparameters(wanted),
-            metadata=body.metadata,
-        ),
+    wanted = jobs.JobRequest(
+        model=body.model,
+        training_file=body.training_file,
+        validation_file=body.validation_file,
+        suffix=body.suffix,
+        seed=body.seed,
+        hyperparameters=from_wire_hyperparameters(_hyperparameters(body)),
+        metadata=body.metadata,
     )
+    try:
+        job = await run_in_threadpool(
+            jobs.create_job,
+            context.database,
+            context.directory,
+            caller.tenant,
+            wanted,
+            once_key(request, body),
+        )
+    except AlreadyDone as done:
+        job = await run_in_threadpool(jobs.get_job, context.database, caller.tenant, done.object_id)
     return to_wire_job(job, caller.tenant)
 
 
@@ -61,13 +67,6 @@ async def list_all(
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> ListPage[FineTuningJob]:
     """List jobs, newest first."""
-    for name in request.query_params:
-        if name.startswith("metadata"):
-            raise InvalidRequest(
-                "Unsupported parameter: jobs cannot be filtered by 'metadata' yet.",
-                param="metadata",
-                code="unsupported_parameter",
-            )
     page = await run_in_threadpool(
         jobs.list_jobs, context_of(request).database, caller.tenant, after=after, limit=limit
     )

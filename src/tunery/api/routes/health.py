@@ -43,4 +43,4 @@ async def _model(request: Request) -> None:
 
 
 async def _engine(request: Request) -> None:
-    await context_of(request).engine.health()
+    await context_of(request).parts.engine.health()

@@ -1,0 +1,118 @@
+"""/v1/chat/completions: a conversation in, an answer out, whole or in chunks."""
+
+import time
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from anyio.to_thread import run_sync
+
+from tunery.domain.ids import new_id
+from tunery.domain.tenants import Caller
+from tunery.endpoints.generating import Generating
+from tunery.endpoints.parts import Parts
+from tunery.protocol.chat import CreateChatCompletionRequest
+from tunery.protocol.chat_completion import ChatCompletion, ChatCompletionChunk
+from tunery.services import chat
+from tunery.wire.chat import (
+    ChunkMaker,
+    check_request,
+    from_wire_stop,
+    to_wire_choice,
+    to_wire_completion,
+    to_wire_usage,
+)
+from tunery.wire.messages import from_wire_messages
+from tunery.wire.requests import from_wire_value
+
+
+async def answer(parts: Parts, caller: Caller, value: Any) -> ChatCompletion:
+    """Return the whole answer to a body's value."""
+    return await (await begin(parts, caller, value)).whole()
+
+
+async def begin(parts: Parts, caller: Caller, value: Any) -> "ChatAnswer":
+    """Check a body's value and prepare its answer; all that can be refused is refused here."""
+    body = from_wire_value(value, CreateChatCompletionRequest)
+    check_request(body)
+    prepared = await run_sync(
+        chat.prepare_chat,
+        parts.database,
+        parts.directory,
+        parts.renderers,
+        parts.engine_context_tokens,
+        caller.tenant,
+        _request(body),
+    )
+    return ChatAnswer(body, Generating(parts, caller, prepared))
+
+
+class ChatAnswer:
+    """One answer: generated, passed on, and settled once with what was really made."""
+
+    def __init__(self, body: CreateChatCompletionRequest, generating: Generating) -> None:
+        self.body = body
+        self._generating = generating
+        self._id = new_id("chatcmpl-")
+        self._created = int(time.time())
+
+    async def whole(self) -> ChatCompletion:
+        """Return the answer as one object."""
+        await self._generating.whole()
+        return self._completion()
+
+    async def start(self) -> None:
+        """Wait for the first token; raise what the engine refuses with."""
+        await self._generating.start()
+
+    async def chunks(self) -> AsyncGenerator[ChatCompletionChunk, None]:
+        """Yield the answer in chunks; the last ones come once the ledger has it."""
+        maker = ChunkMaker(
+            completion_id=self._id,
+            created=self._created,
+            model=self._generating.prepared.model.name,
+            fingerprint=self._generating.fingerprint,
+        )
+        for index in range(len(self._generating.made)):
+            yield maker.first(index)
+        async for index, delta in self._generating.pieces():
+            if delta.text:
+                yield maker.text(index, delta.text)
+        await self.close()
+        for index, made in enumerate(self._generating.made):
+            yield maker.last(index, made.finish_reason or "stop")
+        if self.body.stream_options is not None and self.body.stream_options.include_usage:
+            yield maker.usage(self._completion().usage)
+
+    async def close(self) -> None:
+        """Stop the engine's work and write the ledger, whatever became of the request."""
+        await self._generating.close()
+
+    def _completion(self) -> ChatCompletion:
+        generating = self._generating
+        return to_wire_completion(
+            completion_id=self._id,
+            created=self._created,
+            model=generating.prepared.model.name,
+            fingerprint=generating.fingerprint,
+            choices=[
+                to_wire_choice(index, made.text, made.finish_reason)
+                for index, made in enumerate(generating.made)
+            ],
+            usage=to_wire_usage(generating.prepared.prompt_tokens, generating.completion_tokens),
+            metadata=self.body.metadata if self.body.store else None,
+        )
+
+
+def _request(body: CreateChatCompletionRequest) -> chat.ChatRequest:
+    limit = body.max_completion_tokens if body.max_tokens is None else body.max_tokens
+    return chat.ChatRequest(
+        model=body.model,
+        messages=from_wire_messages(body.messages),
+        max_tokens=limit,
+        temperature=1.0 if body.temperature is None else float(body.temperature),
+        top_p=1.0 if body.top_p is None else float(body.top_p),
+        stop=from_wire_stop(body.stop),
+        seed=body.seed,
+        n=body.n or 1,
+        end_user=body.safety_identifier or body.user,
+    )

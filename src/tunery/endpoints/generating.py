@@ -1,0 +1,137 @@
+"""The choices of one request: generated together, and settled once with what was really made."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+
+import anyio
+
+from tunery.domain.errors import TuneryError
+from tunery.domain.ports.engine import Delta
+from tunery.domain.tenants import Caller
+from tunery.endpoints.parts import Parts
+from tunery.services.answers import PreparedAnswer, settle
+
+
+@dataclass(slots=True)
+class Made:
+    """One choice as far as it has come."""
+
+    text: str = ""
+    completion_tokens: int = 0
+    finish_reason: str | None = None
+
+    def add(self, delta: Delta) -> None:
+        """Take the next piece."""
+        self.text += delta.text
+        self.completion_tokens = delta.completion_tokens
+        self.finish_reason = delta.finish_reason
+
+
+class Generating:
+    """Generates, keeps what was made, and writes the ledger however it ends."""
+
+    def __init__(self, parts: Parts, caller: Caller, prepared: PreparedAnswer) -> None:
+        self.prepared = prepared
+        self.made = [Made() for _ in prepared.generations]
+        self._parts = parts
+        self._caller = caller
+        self._deltas = _merged([parts.engine.generate(one) for one in prepared.generations])
+        self._first: tuple[int, Delta] | None = None
+        self._settled = False
+
+    @property
+    def completion_tokens(self) -> int:
+        """Return the tokens made so far, of all choices."""
+        return sum(one.completion_tokens for one in self.made)
+
+    @property
+    def fingerprint(self) -> str:
+        """Return which weights answer: the base's digest, and the adapter's."""
+        model = self.prepared.model
+        adapter = "base" if model.tuned is None else model.tuned.adapter.digest[:10]
+        return f"fp_{model.base.digest[:10]}_{adapter}"
+
+    async def start(self) -> None:
+        """Wait for the first piece; raise what the engine refuses with."""
+        self._first = await anext(self._deltas)
+
+    async def pieces(self) -> AsyncGenerator[tuple[int, Delta], None]:
+        """Yield each choice's pieces as they come, with the choice's number."""
+        if self._first is not None:
+            self.made[self._first[0]].add(self._first[1])
+            yield self._first
+        async for number, delta in self._deltas:
+            self.made[number].add(delta)
+            yield number, delta
+
+    async def whole(self) -> None:
+        """Generate to the end. What fails was not served, and is not charged."""
+        try:
+            async for _ in self.pieces():
+                pass
+        except TuneryError:
+            self._settled = True
+            raise
+        finally:
+            await self.close()
+
+    async def close(self) -> None:
+        """Stop the engine's work and write the ledger, whatever became of the request."""
+        if self._first is not None and not any(one.completion_tokens for one in self.made):
+            self.made[self._first[0]].add(self._first[1])  # made, though nobody has read it
+        with anyio.CancelScope(shield=True):
+            await self._deltas.aclose()
+            if self._settled:
+                return
+            self._settled = True
+            await anyio.to_thread.run_sync(
+                settle, self._parts.database, self._caller, self.prepared, self.completion_tokens
+            )
+
+
+def _merged(
+    streams: Sequence[AsyncGenerator[Delta, None]],
+) -> AsyncGenerator[tuple[int, Delta], None]:
+    """Return what the streams yield, as it comes, with each stream's number."""
+    return _one(streams[0]) if len(streams) == 1 else _several(streams)
+
+
+async def _one(stream: AsyncGenerator[Delta, None]) -> AsyncGenerator[tuple[int, Delta], None]:
+    try:
+        async for delta in stream:
+            yield 0, delta
+    finally:
+        await stream.aclose()
+
+
+async def _several(
+    streams: Sequence[AsyncGenerator[Delta, None]],
+) -> AsyncGenerator[tuple[int, Delta], None]:
+    waiting: asyncio.Queue[tuple[int, Delta | BaseException | None]] = asyncio.Queue()
+
+    async def forward(number: int, stream: AsyncGenerator[Delta, None]) -> None:
+        try:
+            async for delta in stream:
+                waiting.put_nowait((number, delta))
+            waiting.put_nowait((number, None))
+        except Exception as error:
+            waiting.put_nowait((number, error))
+        finally:
+            await stream.aclose()
+
+    tasks = [asyncio.ensure_future(forward(n, stream)) for n, stream in enumerate(streams)]
+    try:
+        left = len(tasks)
+        while left:
+            number, item = await waiting.get()
+            if isinstance(item, BaseException):
+                raise item
+            if item is None:
+                left -= 1
+            else:
+                yield number, item
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,21 @@
+"""What the endpoints work with, made once by the wiring."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tunery.datasets.rendering import ChatRenderer
+from tunery.domain.models import BaseModel
+from tunery.domain.ports.engine import Engine
+from tunery.services.models import ModelDirectory
+from tunery.storage.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts behind an answer."""
+
+    database: Database
+    directory: ModelDirectory
+    renderers: Callable[[BaseModel], ChatRenderer]
+    engine: Engine
+    engine_context_tokens: int

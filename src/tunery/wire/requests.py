@@ -1,0 +1,79 @@
+"""Values to wire types: a body that does not fit is refused with one line that names the field."""
+
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from tunery.domain.errors import InvalidRequest
+from tunery.protocol.base import Request
+
+Wire = TypeVar("Wire", bound=Request)
+
+
+def from_wire_value(value: Any, wire: type[Wire]) -> Wire:
+    """Return `value` as a wire type; raise InvalidRequest that names what is wrong with it."""
+    if not isinstance(value, dict):
+        raise InvalidRequest("The body of your request needs to be a JSON object.")
+    try:
+        return wire.model_validate(value)
+    except ValidationError as error:
+        raise invalid_shape(error) from None
+
+
+def invalid_shape(error: ValidationError) -> InvalidRequest:
+    """Return one line for the first thing that is wrong with a body."""
+    return first_error(error.errors(include_url=False, include_context=False, include_input=False))
+
+
+def first_error(errors: list[ErrorDetails]) -> InvalidRequest:
+    """Return the error for the first field at fault, in the words of the alternative meant.
+
+    A field of several types fails once for each: the one that came furthest, or broke a rule
+    rather than a type, is what the caller meant.
+    """
+    top = _path(errors[0])
+    same = [error for error in errors if _path(error)[: len(top)] == top]
+
+    def nearness(error: ErrorDetails) -> tuple[int, int]:
+        depth = len(_path(error))
+        if error["type"] == "literal_error" and depth > len(top):  # the `type` of a part
+            return depth, 2
+        return depth, int(error["type"] not in _MISMATCHES)
+
+    meant = max(same, key=nearness)
+    path = _path(meant)
+    param = ".".join(path) or None
+    if meant["type"] == "extra_forbidden":
+        return InvalidRequest(
+            f"Unrecognized request argument supplied: {param}",
+            param=param,
+            code="unknown_parameter",
+        )
+    if meant["type"] == "missing":
+        return InvalidRequest(
+            f"Missing required parameter: '{param}'.",
+            param=param,
+            code="missing_required_parameter",
+        )
+    reasons = [meant["msg"]]
+    if meant["type"] in _MISMATCHES:
+        reasons = [error["msg"] for error in same if _path(error) == path]
+    text = reasons[0] + "".join(" or " + r.removeprefix("Input should be ") for r in reasons[1:])
+    return InvalidRequest(
+        f"Invalid value for '{param}': {text}.", param=param, code="invalid_value"
+    )
+
+
+_MISMATCHES = ("string_type", "int_type", "float_type", "list_type", "dict_type", "literal_error")
+
+
+def _path(error: ErrorDetails) -> list[str]:
+    """Return the fields that lead to an error; alternatives of a union are named by their type."""
+    named = [
+        str(part)
+        for part in error["loc"]
+        if isinstance(part, int)
+        or (not any(sign in part for sign in "[]()-") and part[:1].islower())
+    ]
+    return [part for part in named if part not in ("body", "query", "path", "str", "int", "float")]

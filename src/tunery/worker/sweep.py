@@ -1,0 +1,54 @@
+"""What time alone brings about: things that expire are removed, whoever made them.
+
+Every act is one transaction and may be repeated, so any number of workers may sweep.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from tunery.domain.errors import TuneryError
+from tunery.storage.database import Database
+from tunery.telemetry import Logger
+
+Act = Callable[[int], int]
+"""Takes the time in Unix seconds, returns how many things it changed."""
+
+
+class Sweeper:
+    """Runs acts again and again until told to stop."""
+
+    def __init__(
+        self, acts: Sequence[tuple[str, Act]], *, every_s: float, stopping: threading.Event
+    ) -> None:
+        self._acts = acts
+        self._every_s = every_s
+        self._stopping = stopping
+
+    def run(self, log: Logger) -> None:
+        """Sweep until `stopping` is set."""
+        while not self._stopping.wait(self._every_s):
+            self.sweep(int(time.time()), log)
+
+    def sweep(self, now: int, log: Logger) -> None:
+        """Run every act once; one that fails keeps no other from running."""
+        for name, act in self._acts:
+            try:
+                changed = act(now)
+            except TuneryError as error:
+                log.warning("not swept", what=name, error=error.message)
+            except Exception:  # a sweeper that ended would never be missed
+                log.exception("not swept", what=name)
+            else:
+                if changed:
+                    log.info("swept", what=name, count=changed)
+
+
+def forget_old_keys(database: Database) -> Act:
+    """Return the act that removes Idempotency-Keys past their day."""
+
+    def act(now: int) -> int:
+        with database.write() as tx:
+            return tx.forget_old_keys(now)
+
+    return act
