@@ -1,7 +1,6 @@
 """Query parameters: unknown ones are refused by name, and `metadata[key]=value` is understood."""
 
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 from typing import Annotated
 
 from fastapi import Depends, Query, Request
@@ -18,7 +17,7 @@ async def refuse_unknown_query(request: Request) -> None:
     if not request.url.query:
         return
     route = request.scope["route"]
-    known = _known(route) if isinstance(route, APIRoute) else frozenset()
+    known = set(_names(route.dependant)) if isinstance(route, APIRoute) else set()
     for name in request.query_params:
         if name not in known and not (name.endswith("]") and name.partition("[")[0] in known):
             raise InvalidRequest(
@@ -26,11 +25,6 @@ async def refuse_unknown_query(request: Request) -> None:
                 param=name[:80],
                 code="unknown_parameter",
             )
-
-
-@lru_cache(maxsize=256)
-def _known(route: APIRoute) -> frozenset[str]:
-    return frozenset(_names(route.dependant))
 
 
 def _names(dependant: Dependant) -> Iterator[str]:
