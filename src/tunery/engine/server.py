@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import Depends, FastAPI, Header, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, Strict
 from starlette.types import Receive, Scope, Send
@@ -105,6 +106,7 @@ class EngineServer:
         app.delete("/adapters")(self.unload)
         app.get("/health")(self.health)
         app.add_exception_handler(TuneryError, _refuse)
+        app.add_exception_handler(RequestValidationError, _refuse_body)
         return app
 
     def _authorize(self, authorization: Annotated[str, Header()] = "") -> None:
@@ -282,6 +284,13 @@ async def _refuse(request: Request, error: Exception) -> JSONResponse:
         404 if isinstance(error, NotResident) else 503 if isinstance(error, Overloaded) else 409
     )
     return JSONResponse({"detail": error.message, "code": error.code}, status_code=status)
+
+
+async def _refuse_body(request: Request, error: Exception) -> JSONResponse:
+    """Say what is wrong without saying the value again: it may be long, or no JSON (NaN)."""
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this type
+    found = (f"{'.'.join(map(str, one['loc'][1:]))}: {one['msg']}" for one in error.errors())
+    return JSONResponse({"detail": "; ".join(found)}, status_code=422)
 
 
 def start_thread(build: Callable[[], Scheduler]) -> Scheduler:

@@ -72,16 +72,18 @@ class TextStream:
             self.delivered, self._delivered_characters = self._ends.popleft()
 
     def _deliver_cut(self) -> None:
-        """Count as few tokens as have the text that a stop string has left of the answer."""
+        """Count the tokens that have a part in the text that a stop string has left."""
         self._deliver()
         start = max(0, self.delivered - 1)
         before = len(self._tokenizer.decode(self._ids[start : self.delivered]))
-        rest = self._tokenizer.decode(self._ids[start:])[before:]
-        rest = rest[: self._sent - self._delivered_characters]
+        left = self._tokenizer.decode(self._ids[start:])[before:]
+        left = left[: self._sent - self._delivered_characters]
+        found = ""
         while self.delivered < len(self._ids):
-            found = self._tokenizer.decode(self._ids[start : self.delivered])[before:]
-            if found.startswith(rest):
-                return
+            longer = self._tokenizer.decode(self._ids[start : self.delivered + 1])[before:]
+            if found.startswith(left) and longer != left:
+                return  # equal: one more byte of a broken last character
+            found = longer
             self.delivered += 1
 
 
