@@ -81,11 +81,13 @@ def sample(logits_RV: Tensor, settings: Sequence[Sampling]) -> list[tuple[int, L
 
 
 def _shifted(logits_RV: Tensor, settings: Sequence[Sampling]) -> Tensor:
-    """Return the logits with each row's bias and penalties; the same tensor where none has any."""
+    """Return the logits with each row's bias and penalties, in float32.
+
+    A bias added in bfloat16 would be rounded away, and bfloat16 is the slower type to search.
+    """
     shifts = [setting.shift(logits_RV.shape[-1]) for setting in settings]
     if all(shift_V is None for shift_V in shifts):
-        return logits_RV
-    # In float32: a bias added in bfloat16 would be rounded away. Other rows keep their values.
+        return logits_RV.float()
     shifted_RV = logits_RV.to(torch.float32, copy=True)
     for row, shift_V in enumerate(shifts):
         if shift_V is not None:
@@ -102,7 +104,7 @@ def _likelihoods(
         return found
     chosen = [tokens[row] for row in told]
     most = max(settings[row].top_logprobs or 0 for row in told)
-    logprobs = torch.log_softmax(logits_RV[torch.tensor(told)].float(), -1)
+    logprobs = torch.log_softmax(logits_RV[torch.tensor(told)], -1)
     of_chosen = logprobs.gather(1, torch.tensor(chosen)[:, None])[:, 0].tolist()
     values, places = (t.tolist() for t in logprobs.topk(min(most, logprobs.shape[-1])))
     for place, row in enumerate(told):
