@@ -12,8 +12,9 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import Depends, FastAPI, Header, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, Strict
 from starlette.types import Receive, Scope, Send
 
 from tunery.datasets.tokenizer import TextTokenizer
@@ -25,7 +26,10 @@ from tunery.engine.text import TextStream
 from tunery.model import adapter_file
 
 MAX_ADAPTER_BYTES = 512 * 1024 * 1024
+MAX_BIASES = 1024
 TokenId = Annotated[int, Field(ge=0)]
+Bias = Annotated[float, Field(ge=-100, le=100)]
+Penalty = Annotated[float, Field(ge=-2, le=2)]
 
 
 class _RowStream(StreamingResponse):
@@ -45,7 +49,7 @@ class _RowStream(StreamingResponse):
 class GenerateBody(BaseModel):
     """A generation, as the engine's client sends it."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     prompt_ids: list[TokenId] = Field(min_length=1)
     base_digest: str
@@ -55,6 +59,12 @@ class GenerateBody(BaseModel):
     top_p: float = Field(ge=0, le=1)
     stop: list[str] = Field(max_length=16)
     seed: int | None = Field(ge=-(2**63), lt=2**63)
+    presence_penalty: Penalty = 0.0
+    frequency_penalty: Penalty = 0.0
+    logit_bias: list[Annotated[tuple[TokenId, Bias], Strict(False)]] = Field(
+        default=[], max_length=MAX_BIASES
+    )
+    top_logprobs: int | None = Field(default=None, ge=0, le=20)
 
 
 class ScoreBody(BaseModel):
@@ -96,6 +106,7 @@ class EngineServer:
         app.delete("/adapters")(self.unload)
         app.get("/health")(self.health)
         app.add_exception_handler(TuneryError, _refuse)
+        app.add_exception_handler(RequestValidationError, _refuse_body)
         return app
 
     def _authorize(self, authorization: Annotated[str, Header()] = "") -> None:
@@ -105,6 +116,7 @@ class EngineServer:
     async def generate(self, body: GenerateBody, request: Request) -> StreamingResponse:
         """Stream an answer as JSON lines; a client that goes away cancels it."""
         self._check(body.base_digest, body.prompt_ids, body.max_tokens)
+        self._check_biases(body.logit_bias)
         loop = asyncio.get_running_loop()
         results: asyncio.Queue[Delta | TuneryError | None] = asyncio.Queue()
 
@@ -115,7 +127,15 @@ class EngineServer:
             prompt_ids=body.prompt_ids,
             adapter=body.adapter,
             max_tokens=body.max_tokens,
-            sampling=Sampling(body.temperature, body.top_p, body.seed),
+            sampling=Sampling(
+                body.temperature,
+                body.top_p,
+                body.seed,
+                body.presence_penalty,
+                body.frequency_penalty,
+                tuple(body.logit_bias),
+                body.top_logprobs,
+            ),
             text=TextStream(self._tokenizer, tuple(body.stop)),
             on_delta=deliver,
             on_end=deliver,
@@ -131,7 +151,7 @@ class EngineServer:
                 if isinstance(result, TuneryError):
                     yield orjson.dumps({"error": result.message}) + b"\n"
                     return
-                yield orjson.dumps(result) + b"\n"
+                yield orjson.dumps(result, default=bytes.hex) + b"\n"
         finally:
             self._cancel(row)
 
@@ -227,6 +247,17 @@ class EngineServer:
                 f" {self._context_tokens} tokens with ids below {self._vocabulary}.",
             )
 
+    def _check_biases(self, biases: list[tuple[int, float]]) -> None:
+        ids = {token for token, _ in biases}
+        if len(ids) < len(biases):
+            raise HTTPException(400, "Got a logit bias twice for one token; send each id once.")
+        if ids and max(ids) >= self._vocabulary:
+            raise HTTPException(
+                400,
+                f"Got a logit bias for token {max(ids)}; this engine takes ids below"
+                f" {self._vocabulary}.",
+            )
+
     async def _on_scheduler(self, action: Callable[[], Any]) -> Any:
         """Run `action` between two steps and return its result."""
         loop = asyncio.get_running_loop()
@@ -253,6 +284,13 @@ async def _refuse(request: Request, error: Exception) -> JSONResponse:
         404 if isinstance(error, NotResident) else 503 if isinstance(error, Overloaded) else 409
     )
     return JSONResponse({"detail": error.message, "code": error.code}, status_code=status)
+
+
+async def _refuse_body(request: Request, error: Exception) -> JSONResponse:
+    """Say what is wrong without saying the value again: it may be long, or no JSON (NaN)."""
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this type
+    found = (f"{'.'.join(map(str, one['loc'][1:]))}: {one['msg']}" for one in error.errors())
+    return JSONResponse({"detail": "; ".join(found)}, status_code=422)
 
 
 def start_thread(build: Callable[[], Scheduler]) -> Scheduler:
