@@ -26,6 +26,7 @@ class TextTokenizer:
             tokenizer.no_truncation()
         self._text.encode_special_tokens = True
         self.eos_ids = _eos_ids(folder, self._template)
+        self.vocabulary = self._template.get_vocab_size(with_added_tokens=True)
         self.longest_token = max(map(len, self._template.get_vocab()))
         added = self._template.get_added_tokens_decoder().items()
         self._special = {token_id: str(token) for token_id, token in added if token.special}

@@ -34,6 +34,12 @@ def first_error(errors: list[ErrorDetails]) -> InvalidRequest:
     """
     top = _path(errors[0])
     same = [error for error in errors if _path(error)[: len(top)] == top]
+    # An alternative whose `type` was not given is not the one that was meant.
+    others = [
+        e["loc"][:-1] for e in same if e["type"] == "literal_error" and e["loc"][-1] == "type"
+    ]
+    meant_ones = [e for e in same if not any(e["loc"][: len(o)] == o for o in others)]
+    same = meant_ones or same
 
     def nearness(error: ErrorDetails) -> tuple[int, int]:
         depth = len(_path(error))
