@@ -18,7 +18,7 @@ from tunery.datasets.tokenizer import TextTokenizer
 from tunery.domain.errors import Overloaded, TuneryError
 from tunery.domain.ports.engine import Delta, TokenLogprob
 from tunery.engine.adapters import AdapterStack
-from tunery.engine.sampling import Likelihood, Sampling, sample
+from tunery.engine.sampling import Likelihood, Sampling, likelihoods, sample
 from tunery.engine.text import TextStream
 from tunery.model.attention import CachedLayout, SlotCache
 from tunery.model.base import BaseNetwork
@@ -254,6 +254,12 @@ class Scheduler:
             logits = self._head(hidden[: len(following)]).float()
             chosen = logits.gather(1, torch.tensor(following)[:, None])[:, 0]
             row.scores += (chosen - torch.logsumexp(logits, -1)).tolist()
+            asked = [row.sampling] * len(following)
+            for token, likelihood in zip(
+                following, likelihoods(logits, asked, following), strict=True
+            ):
+                if likelihood is not None:
+                    row.untold.append(self._token_logprob(token, likelihood))
 
     def _token_logprob(self, token: int, likelihood: Likelihood) -> TokenLogprob:
         spell, data = self._tokenizer.token_id_text, self._tokenizer.token_id_bytes

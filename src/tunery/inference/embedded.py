@@ -96,6 +96,22 @@ class EmbeddedEngine:
             await response.aclose()
         return scores
 
+    async def likelihoods(
+        self, token_ids: Sequence[int], base_digest: str, adapter: Adapter | None, top: int
+    ) -> list[TokenLogprob]:
+        """Return how likely the served model finds each token but the first."""
+        body = {
+            "token_ids": list(token_ids),
+            "base_digest": base_digest,
+            "adapter": adapter_name(adapter),
+            "top": top,
+        }
+        response = await self._ask("/likelihoods", body, adapter)
+        try:
+            return list(map(_token_logprob, orjson.loads(await response.aread())))
+        finally:
+            await response.aclose()
+
     async def load(self, adapter: Adapter) -> None:
         """Send the adapter's files."""
         weights, config = await asyncio.to_thread(self._files, adapter)
