@@ -26,6 +26,8 @@ COMMANDS: tuple[list[str], ...] = (
     ["models", "list"],
     ["models", "pull"],
     ["models", "add"],
+    ["models", "alias"],
+    ["models", "unalias"],
 )
 
 

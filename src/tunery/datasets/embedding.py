@@ -28,6 +28,7 @@ class EmbeddingTokenizer:
         framed = self._tokenizer.encode("a")
         self._before = framed.ids[: framed.special_tokens_mask.index(0)]
         self._after = framed.ids[len(framed.ids) - framed.special_tokens_mask[::-1].index(0) :]
+        self._frame = len(self._before) + len(self._after)
 
     def encode(self, inputs: Sequence[str | Sequence[int]]) -> list[list[int]]:
         """Return each input's ids with the special tokens around them: what is computed and billed.
@@ -65,8 +66,8 @@ class EmbeddingTokenizer:
             raise self._too_long(place, f"{len(text)} characters")
 
     def _check_ids(self, place: int, ids: Sequence[int]) -> None:
-        if len(ids) > self._max_tokens:
-            raise self._too_long(place, f"{len(ids)} tokens")
+        if len(ids) > self._max_tokens:  # before each of them is looked at
+            raise self._too_long(place, f"{len(ids) + self._frame} tokens")
         wrong = next((one for one in ids if not 0 <= one < self._vocabulary), None)
         if wrong is not None:
             raise _refused(
@@ -79,8 +80,8 @@ class EmbeddingTokenizer:
     def _too_long(self, place: int, size: str) -> InvalidRequest:
         return InvalidRequest(
             f"This model's maximum context length is {self._max_tokens} tokens. However, input"
-            f" {place} has {size} ({len(self._before) + len(self._after)} tokens stand around each"
-            " text). Please reduce its length, or split it.",
+            f" {place} has {size}; {self._frame} tokens stand around each text. Please"
+            " reduce its length, or split it.",
             param="input",
             code="context_length_exceeded",
         )

@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
-from tunery.engine.scheduler import Scheduler
-
 Result = TypeVar("Result")
 
 
-async def between_steps(scheduler: Scheduler, action: Callable[[], Result]) -> Result:
-    """Run `action` between two steps and return its result, or raise what it raises."""
+async def between_steps(
+    call: Callable[[Callable[[], None]], None], action: Callable[[], Result]
+) -> Result:
+    """Return the result of `action`, or raise what it raises; `call` is the scheduler's way in."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[Result] = loop.create_future()
 
@@ -22,7 +22,7 @@ async def between_steps(scheduler: Scheduler, action: Callable[[], Result]) -> R
         else:
             loop.call_soon_threadsafe(_settle, done, result)
 
-    scheduler.call(command)
+    call(command)
     return await done
 
 

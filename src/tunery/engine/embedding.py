@@ -1,9 +1,8 @@
 """POST /embed of the engine's server: token ids in, float32 vectors out.
 
-Torch has one thread here, the scheduler's: a second one would make a second pool of compute threads
-and slow everything down threefold. So texts are computed in small batches between two steps, one
-batch at a time for all requests together, and an answer that streams meanwhile waits for no more
-than one batch a token.
+Torch has one thread here, the scheduler's: a second one would make a second pool of compute
+threads and slow everything down threefold. So texts are computed in small batches, one between two
+steps for all requests together: a streaming answer waits for no more than one batch a token.
 """
 
 import asyncio
@@ -55,7 +54,6 @@ class EmbeddingServer:
         self._find = find
         self._queue = queue
         self._asking = 0
-        self._turn = asyncio.Lock()
         self._loaded: dict[str, EmbeddingNetwork] = {}
 
     def mount(self, app: FastAPI) -> None:
@@ -81,23 +79,33 @@ class EmbeddingServer:
         found = [b""] * len(texts)
         for places in batches([len(ids) for ids in texts]):
             batch = [texts[place] for place in places]
-            async with self._turn:  # in the order of asking: requests take turns
-                rows = await between_steps(self._scheduler, partial(_rows, network, batch))
+            rows = await between_steps(self._scheduler.call_in_turn, partial(_rows, network, batch))
             for place, row in zip(places, rows, strict=True):
                 found[place] = row
         return found
 
     async def _network(self, digest: str) -> EmbeddingNetwork:
-        async with self._turn:  # two first requests load it once
-            if digest not in self._loaded:
-                model = await asyncio.to_thread(self._find, digest)
-                if model is None:
-                    raise NotResident(f"No embedding model {digest[:12]} is on this machine.")
-                self._loaded = {
-                    # The one before is let go of: it was replaced, or is rarely asked for.
-                    digest: await between_steps(self._scheduler, partial(_load, model))
-                }
-            return self._loaded[digest]
+        network = self._loaded.get(digest)
+        if network is None:
+            model = await asyncio.to_thread(self._find, digest)
+            if model is None:
+                raise NotResident(f"No embedding model {digest[:12]} is on this machine.")
+            network = await between_steps(self._scheduler.call_in_turn, partial(self._load, model))
+        return network
+
+    def _load(self, model: EmbeddingModel) -> EmbeddingNetwork:
+        """Load the model on the scheduler's thread, unless another request had it loaded."""
+        if model.digest not in self._loaded:
+            try:
+                network = load_embedding(Path(model.path))
+            except Exception as error:  # whatever is wrong with its files, this thread lives on
+                logger().error("embedding model not loaded", model=model.name, error=str(error))
+                raise NotResident(
+                    f"The embedding model {model.name!r} cannot be loaded; see the engine's log."
+                ) from None
+            # The one before is let go of: it was replaced, or is rarely asked for.
+            self._loaded = {model.digest: network}
+        return self._loaded[model.digest]
 
 
 def batches(lengths: Sequence[int], most: int = BATCH_TOKENS) -> list[list[int]]:
@@ -126,13 +134,3 @@ def _check(network: EmbeddingNetwork, texts: Sequence[Sequence[int]]) -> None:
 
 def _rows(network: EmbeddingNetwork, batch: Sequence[Sequence[int]]) -> list[bytes]:
     return [row.tobytes() for row in network.vectors(batch).numpy()]
-
-
-def _load(model: EmbeddingModel) -> EmbeddingNetwork:
-    try:
-        return load_embedding(Path(model.path))
-    except Exception as error:  # an optional model must not end the thread that serves everybody
-        logger().error("embedding model not loaded", model=model.name, error=str(error))
-        raise NotResident(
-            f"The embedding model {model.name!r} cannot be loaded; the engine's log says why."
-        ) from None

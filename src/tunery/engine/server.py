@@ -230,7 +230,7 @@ class EngineServer:
 
     async def _on_scheduler(self, action: Callable[[], Any]) -> Any:
         """Run `action` between two steps and return its result."""
-        return await between_steps(self._scheduler, action)
+        return await between_steps(self._scheduler.call, action)
 
 
 async def _refuse(request: Request, error: Exception) -> JSONResponse:
