@@ -20,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 from tunery.datasets.tokenizer import TextTokenizer
 from tunery.domain.errors import Overloaded, TuneryError
 from tunery.domain.ports.engine import Delta
+from tunery.engine.between_steps import between_steps
 from tunery.engine.sampling import Sampling
 from tunery.engine.scheduler import NotResident, Row, Scheduler, idle_callback
 from tunery.engine.text import TextStream
@@ -277,22 +278,7 @@ class EngineServer:
 
     async def _on_scheduler(self, action: Callable[[], Any]) -> Any:
         """Run `action` between two steps and return its result."""
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[Any] = loop.create_future()
-
-        def settle(result: Any, error: BaseException | None) -> None:
-            if not done.done():
-                done.set_exception(error) if error else done.set_result(result)
-
-        def command() -> None:
-            try:
-                result, error = action(), None
-            except Exception as caught:
-                result, error = None, caught
-            loop.call_soon_threadsafe(settle, result, error)
-
-        self._scheduler.call(command)
-        return await done
+        return await between_steps(self._scheduler.call, action)
 
 
 async def _refuse(request: Request, error: Exception) -> JSONResponse:
