@@ -11,6 +11,7 @@ from tunery.api.query import refuse_unknown_query
 from tunery.api.routes import (
     chat,
     completions,
+    embeddings,
     files,
     fine_tuning,
     health,
@@ -30,7 +31,7 @@ def create_app(context: Context) -> ASGIApp:
         redirect_slashes=False,
     )
     app.state.context = context
-    for module in (files, fine_tuning, models, chat, completions, moderations, health):
+    for module in (files, fine_tuning, models, chat, completions, embeddings, moderations, health):
         app.include_router(module.router, dependencies=[Depends(refuse_unknown_query)])
     errors.install(app)
     return ResponseHeaders(app)
