@@ -126,7 +126,7 @@ class Courier:
         if letter is None:
             log.info("delivery dropped: its endpoint is gone")
             return
-        log = log.bind(event=letter.event_id, attempt=letter.attempt)
+        log = log.bind(delivery_event=letter.event_id, attempt=letter.attempt)
         try:
             status = await self._sender.post(letter.url, letter.headers, letter.body)
         except InvalidRequest as error:  # its text names the host
