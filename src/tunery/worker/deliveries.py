@@ -115,7 +115,7 @@ class Courier:
             log.warning("delivery interrupted", error=error.message)
             await self._in_thread(lambda: self._put_back(task, self._first_wait_s))
         except Exception:
-            log.exception("delivery failed by a bug")
+            log.exception("delivery stumbled")
             await self._in_thread(lambda: self._put_back(task, _BUG_WAIT_S))
         finally:
             _leave(self._projects, task.tenant.project_id)
@@ -133,6 +133,9 @@ class Courier:
             why = f"not sent: {error.code}"
         except NotDelivered as error:
             why = str(error)
+        except Exception:  # a try like any other: it must not come again for ever
+            log.exception("delivery failed by a bug")
+            why = "a bug"
         else:
             if 200 <= status < 300:
                 await self._in_thread(lambda: deliveries.finish(self._database, task))

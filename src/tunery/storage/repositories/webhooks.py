@@ -176,8 +176,13 @@ class DeliveryQueue:
         task = self._queue.claim(_KINDS, lease_s, self._only)
         if task is None:
             return None
-        delivery = WebhookRepository(self._connection, task.tenant).delivery(task.subject)
-        return task, "" if delivery is None else delivery.endpoint_id
+        endpoint_id = self._connection.execute(
+            sa.select(webhook_deliveries.c.endpoint_id).where(
+                webhook_deliveries.c.project_id == task.tenant.project_id,
+                webhook_deliveries.c.id == task.subject,
+            )
+        ).scalar_one_or_none()
+        return task, endpoint_id or ""
 
 
 def _values(endpoint: Endpoint) -> dict[str, Any]:
