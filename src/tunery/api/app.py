@@ -17,6 +17,19 @@ from tunery.api.routes import (
     health,
     models,
     moderations,
+    webhooks,
+)
+
+ROUTES = (
+    files,
+    fine_tuning,
+    models,
+    chat,
+    completions,
+    embeddings,
+    moderations,
+    webhooks,
+    health,
 )
 
 
@@ -31,7 +44,7 @@ def create_app(context: Context) -> ASGIApp:
         redirect_slashes=False,
     )
     app.state.context = context
-    for module in (files, fine_tuning, models, chat, completions, embeddings, moderations, health):
+    for module in ROUTES:
         app.include_router(module.router, dependencies=[Depends(refuse_unknown_query)])
     errors.install(app)
     return ResponseHeaders(app)

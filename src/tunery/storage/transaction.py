@@ -4,6 +4,8 @@ A repository of tenants' objects needs a Tenant: a query that forgets whose rows
 not type-check.
 """
 
+from collections.abc import Sequence
+
 from sqlalchemy.engine import Connection
 
 from tunery.domain.tenants import Tenant
@@ -15,6 +17,7 @@ from tunery.storage.repositories.labels import LabelRepository
 from tunery.storage.repositories.models import ModelRepository
 from tunery.storage.repositories.once import OnceRepository, forget_old_keys
 from tunery.storage.repositories.usage import UsageRepository
+from tunery.storage.repositories.webhooks import DeliveryQueue, WebhookRepository
 
 
 class Transaction:
@@ -38,6 +41,16 @@ class Transaction:
     def usage(self, tenant: Tenant) -> UsageRepository:
         """Return the tenant's ledger."""
         return UsageRepository(self._connection, tenant)
+
+    def webhooks(self, tenant: Tenant) -> WebhookRepository:
+        """Return the tenant's webhook endpoints and deliveries."""
+        return WebhookRepository(self._connection, tenant)
+
+    def deliveries(
+        self, *, busy_projects: Sequence[str], busy_endpoints: Sequence[str]
+    ) -> DeliveryQueue:
+        """Return every tenant's due deliveries, save those of these projects and endpoints."""
+        return DeliveryQueue(self._connection, busy_projects, busy_endpoints)
 
     def labels(self, tenant: Tenant) -> LabelRepository:
         """Return the metadata that the tenant's objects are found by."""
