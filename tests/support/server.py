@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx2
-from openai import OpenAI
+from openai import DefaultHttpxClient, OpenAI
 from openai.types import FileObject
 from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
+
+from support.contract.transport import CheckedTransport
 
 BASE = "gpt-3.5-turbo"
 CONTEXT = 2048
@@ -113,7 +115,7 @@ def metric_steps(client: OpenAI, job_id: str) -> list[int]:
 def last_step(client: OpenAI, job_id: str) -> int:
     """Return the latest step of which there is a metrics event, or 0."""
     newest = client.fine_tuning.jobs.list_events(job_id, limit=5).data
-    return max((e.data["step"] for e in newest if isinstance(e.data, dict)), default=0)
+    return max((e.data["step"] for e in newest if isinstance(e.data, dict) and e.data), default=0)
 
 
 def finished(client: OpenAI, job_id: str, seconds: float = 180.0) -> FineTuningJob:
@@ -333,12 +335,13 @@ class Server:
     # ---- who asks it
 
     def client(self, key: str | None = None) -> OpenAI:
-        """Return an SDK client that tries each request once."""
+        """Return an SDK client that tries each request once, and checks each answer."""
         client = OpenAI(
             base_url=f"{self.url}/v1",
             api_key=key or self.env["OPENAI_API_KEY"],
             max_retries=0,
             timeout=60,
+            http_client=DefaultHttpxClient(transport=CheckedTransport(httpx2.HTTPTransport())),
         )
         self._clients.append(client)
         return client

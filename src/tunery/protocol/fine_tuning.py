@@ -7,6 +7,7 @@ from pydantic import Field, StrictFloat, StrictInt
 from tunery.protocol.base import Request, Response
 
 Auto = Literal["auto"]
+Measured = Annotated[float | None, Field(exclude_if=lambda value: value is None)]
 Metadata = Annotated[
     dict[Annotated[str, Field(min_length=1, max_length=64)], Annotated[str, Field(max_length=512)]],
     Field(max_length=16),
@@ -115,19 +116,19 @@ class FineTuningJobEvent(Response):
     level: str
     message: str
     type: str
-    data: dict[str, Any] | None = None
+    data: dict[str, Any]
 
 
 class CheckpointMetrics(Response):
-    """The numbers of a checkpoint's step."""
+    """The numbers of a checkpoint's step; those that were not measured are left out."""
 
     step: float
-    train_loss: float | None = None
-    train_mean_token_accuracy: float | None = None
-    valid_loss: float | None = None
-    valid_mean_token_accuracy: float | None = None
-    full_valid_loss: float | None = None
-    full_valid_mean_token_accuracy: float | None = None
+    train_loss: Measured = None
+    train_mean_token_accuracy: Measured = None
+    valid_loss: Measured = None
+    valid_mean_token_accuracy: Measured = None
+    full_valid_loss: Measured = None
+    full_valid_mean_token_accuracy: Measured = None
 
 
 class FineTuningJobCheckpoint(Response):

@@ -5,24 +5,23 @@ from starlette.concurrency import run_in_threadpool
 
 from tunery.api.context import context_of
 from tunery.api.gate import CallerDependency
-from tunery.protocol.base import ListPage
+from tunery.protocol.base import WholeList
 from tunery.protocol.models import Model, ModelDeleted
 from tunery.services import models
 from tunery.wire.models import to_wire_model
-from tunery.wire.pages import to_wire_page
 
 router = APIRouter(prefix="/v1/models")
 
 
 @router.get("")
-async def list_all(request: Request, caller: CallerDependency) -> ListPage[Model]:
+async def list_all(request: Request, caller: CallerDependency) -> WholeList[Model]:
     """List the base under its names, and the project's tuned models."""
     context = context_of(request)
     found = await run_in_threadpool(
         models.list_models, context.database, context.directory, caller.tenant
     )
-    return to_wire_page(
-        [to_wire_model(one.name, one.base, one.tuned, caller.tenant) for one in found], False
+    return WholeList(
+        data=[to_wire_model(one.name, one.base, one.tuned, caller.tenant) for one in found]
     )
 
 
