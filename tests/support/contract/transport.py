@@ -144,7 +144,10 @@ class CheckedEvents(httpx2.SyncByteStream):
             if self._endpoint.ending is not Ending.DONE or name is not None:
                 raise ContractBroken(f"{self._endpoint}: [DONE] does not belong here")
             return
-        value = json.loads(data)
+        try:
+            value = json.loads(data)
+        except ValueError:
+            raise ContractBroken(f"{self._endpoint}: not JSON: {event!r}") from None
         if self._endpoint.ending is Ending.DONE and "error" in value:
             self._ended = True
             sdk.check(sdk.ErrorEnvelope, data, str(self._endpoint))

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -286,13 +287,14 @@ def test_the_document_is_held_against_answers_and_requests(document: spec.Spec) 
     document.check_answer(RETRIEVE, kind, {"id": "m", "shutdown_date": None})
     document.check_request(MODERATE, {"input": "x"})
     document.check_error({"error": {}}, "an error")
-    for wrong in (
+    wrongs: tuple[Callable[[], None], ...] = (
         lambda: document.check_answer(RETRIEVE, kind, {"id": "m"}),
         lambda: document.check_answer(RETRIEVE, kind, {"id": 1, "shutdown_date": "2026-10-23"}),
         lambda: document.check_request(MODERATE, {"model": "x"}),
         lambda: document.check_error({}, "an error"),
         lambda: document.check_answer(Endpoint("GET", "/nowhere", None), kind, {}),
-    ):
+    )
+    for wrong in wrongs:
         with pytest.raises(ContractBroken):
             wrong()
 
