@@ -368,6 +368,10 @@ class Server:
         lines = done.stdout.split()
         return lines[0], lines[-1]
 
+    def closes(self, client: httpx2.Client) -> None:
+        """Have a client closed when the server stops."""
+        self._clients.append(client)
+
     def _close_clients(self) -> None:
         for client in self._clients:
             client.close()
