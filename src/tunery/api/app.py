@@ -4,7 +4,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 import tunery
-from tunery.api import errors
+from tunery.api import document, errors
 from tunery.api.context import Context
 from tunery.api.headers import ResponseHeaders
 from tunery.api.routes import chat, files, fine_tuning, health, models
@@ -18,9 +18,12 @@ def create_app(context: Context) -> ASGIApp:
         description="Your own fine-tuning service behind OpenAI's API.",
         docs_url=None,
         redoc_url=None,
+        generate_unique_id_function=document.operation_id,
     )
     app.state.context = context
-    for module in (files, fine_tuning, models, chat, health):
-        app.include_router(module.router)
+    for module in (files, fine_tuning, models, chat):
+        app.include_router(module.router, responses=document.ERRORS)
+    app.include_router(health.router)
+    document.install(app)
     errors.install(app)
     return ResponseHeaders(app)

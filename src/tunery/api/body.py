@@ -38,5 +38,5 @@ async def read_json(request: Request, wire: type[Wire]) -> Wire:
 
 def documented(wire: type[WireRequest]) -> dict[str, Any]:
     """Return what tells the OpenAPI document of a body that `read_json` reads."""
-    schema = wire.model_json_schema()
+    schema = wire.model_json_schema(ref_template="#/components/schemas/{model}")
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPBearer
 from starlette.concurrency import run_in_threadpool
 
 from tunery.api.context import context_of
@@ -21,7 +22,11 @@ class Caller:
     request_id: str
 
 
-async def _caller(request: Request) -> Caller:
+# For the OpenAPI document; what stands in the header is read and refused below.
+_BEARER = HTTPBearer(auto_error=False, description="A project's API key.")
+
+
+async def _caller(request: Request, _key: Annotated[object, Security(_BEARER)]) -> Caller:
     context = context_of(request)
     scheme, _, secret = request.headers.get("authorization", "").partition(" ")
     token = secret.strip() if scheme.lower() == "bearer" else None

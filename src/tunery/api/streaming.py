@@ -14,6 +14,10 @@ from tunery.api.errors import error_body
 from tunery.domain.errors import TuneryError
 
 DONE = b"data: [DONE]\n\n"
+DOCUMENTED: dict[str, Any] = {
+    "description": "The answer, whole, or as events where `stream` is true.",
+    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+}
 
 Result = TypeVar("Result")
 
