@@ -170,7 +170,7 @@ def _nullable_rewritten(node: Any) -> Any:
 
 def _patch(document: dict[str, Any], place: str, besides: dict[str, Any]) -> None:
     *steps, last = place.split("/")
-    node = document
+    node: Any = document
     for step in steps:
-        node = node[step]
+        node = node[int(step)] if isinstance(node, list) else node[step]
     node[last] = {"anyOf": [node[last], besides]}
