@@ -15,6 +15,7 @@ class UsageKind(StrEnum):
 
     TRAINING = "training"
     CHAT = "chat"
+    COMPLETION = "completion"
 
 
 @dataclass(frozen=True, slots=True)

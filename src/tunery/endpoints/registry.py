@@ -12,7 +12,7 @@ from tunery.domain.errors import (
     Unavailable,
 )
 from tunery.domain.tenants import Caller
-from tunery.endpoints import chat
+from tunery.endpoints import chat, completions, moderations
 from tunery.endpoints.parts import Parts
 from tunery.protocol.base import Response
 from tunery.telemetry import logger
@@ -22,6 +22,8 @@ Endpoint = Callable[[Parts, Caller, Any], Awaitable[Response]]
 
 ENDPOINTS: Mapping[str, Endpoint] = {
     "/v1/chat/completions": chat.answer,
+    "/v1/completions": completions.answer,
+    "/v1/moderations": moderations.answer,
 }
 
 

@@ -7,7 +7,7 @@ the new ones, so they are read again whenever the engine does not answer.
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,12 @@ import orjson
 from tunery.domain.errors import NotFound, Overloaded, TuneryError, Unavailable
 from tunery.domain.jobs import Adapter
 from tunery.domain.ports.blobs import BlobStore
-from tunery.domain.ports.engine import Delta, EngineHealth, Generation
+from tunery.domain.ports.engine import Delta, EngineHealth, Generation, TokenLogprob
 
 _WEIGHTS, _CONFIG = "adapter_model.safetensors", "adapter_config.json"
+# Sent only where they differ from the default.
+_OPTIONS = ("presence_penalty", "frequency_penalty", "logit_bias", "top_logprobs")
+_DEFAULTS = {field.name: field.default for field in fields(Generation)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ class EmbeddedEngine:
 
     async def generate(self, generation: Generation) -> AsyncGenerator[Delta, None]:
         """Yield the answer as the engine makes it."""
-        body = {
+        body: dict[str, Any] = {
             "prompt_ids": list(generation.prompt_ids),
             "base_digest": generation.base_digest,
             "adapter": adapter_name(generation.adapter),
@@ -52,13 +55,16 @@ class EmbeddedEngine:
             "stop": list(generation.stop),
             "seed": generation.seed,
         }
+        for name in _OPTIONS:
+            if (value := getattr(generation, name)) != _DEFAULTS[name]:
+                body[name] = value
         response = await self._ask("/generate", body, generation.adapter)
         try:
             async for line in _lines(response.aiter_bytes()):
                 value = orjson.loads(line)
                 if "error" in value:
                     raise Unavailable(value["error"], code="engine_error")
-                delta = Delta(**value)
+                delta = _delta(value)
                 yield delta
                 if delta.finish_reason is not None:
                     return
@@ -89,6 +95,22 @@ class EmbeddedEngine:
         finally:
             await response.aclose()
         return scores
+
+    async def likelihoods(
+        self, token_ids: Sequence[int], base_digest: str, adapter: Adapter | None, top: int
+    ) -> list[TokenLogprob]:
+        """Return how likely the served model finds each token but the first."""
+        body = {
+            "token_ids": list(token_ids),
+            "base_digest": base_digest,
+            "adapter": adapter_name(adapter),
+            "top": top,
+        }
+        response = await self._ask("/likelihoods", body, adapter)
+        try:
+            return list(map(_token_logprob, orjson.loads(await response.aread())))
+        finally:
+            await response.aclose()
 
     async def load(self, adapter: Adapter) -> None:
         """Send the adapter's files."""
@@ -187,6 +209,20 @@ class EmbeddedEngine:
             raise Unavailable(
                 "The model's files are missing from the store.", code="model_files_missing"
             ) from error
+
+
+def _delta(value: dict[str, Any]) -> Delta:
+    logprobs = value.pop("logprobs", ())
+    return Delta(**value, logprobs=tuple(map(_token_logprob, logprobs)))
+
+
+def _token_logprob(value: dict[str, Any]) -> TokenLogprob:
+    return TokenLogprob(
+        token=value["token"],
+        token_bytes=bytes.fromhex(value["token_bytes"]),
+        logprob=value["logprob"],
+        top=tuple((token, bytes.fromhex(data), logprob) for token, data, logprob in value["top"]),
+    )
 
 
 async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -208,5 +208,9 @@ def _pauses() -> Iterator[float]:
 
 def _width(body: dict[str, Any]) -> int:
     """Return how many answers a request asks for: each takes one of the engine's rows."""
-    n = body.get("n")
-    return n if type(n) is int and n > 1 else 1
+    asked = [body.get(name) for name in ("n", "best_of")]
+    of_each = max([1, *(count for count in asked if type(count) is int)])
+    prompts = body.get("prompt")
+    if isinstance(prompts, list) and prompts and not isinstance(prompts[0], int):
+        of_each *= len(prompts)
+    return of_each
