@@ -43,10 +43,10 @@ def long_file(count: int = MANY) -> bytes:
     return file_of(*(request(n, max_tokens=LONG, seed=n, temperature=1) for n in range(count)))
 
 
-def create(client: OpenAI, data: bytes, **options: Any) -> Batch:
+def create(client: OpenAI, data: bytes, endpoint: Any = URL, **options: Any) -> Batch:
     file = client.files.create(file=("requests.jsonl", data), purpose="batch")
     return client.batches.create(
-        input_file_id=file.id, endpoint=URL, completion_window="24h", **options
+        input_file_id=file.id, endpoint=endpoint, completion_window="24h", **options
     )
 
 
@@ -83,14 +83,11 @@ def ids_of(lines: list[dict[str, Any]]) -> list[str]:
 def ledger(data: Path, request_ids: list[str]) -> list[tuple[int, int, int, int]]:
     """Return tokens in, tokens out, cost and whether at a batch's price, of these requests."""
     database = sqlite3.connect(data / "tunery.db")
-    marks = ",".join("?" * len(request_ids))
     rows = database.execute(
-        "SELECT input_tokens, output_tokens, cost_nanodollars, batch FROM usage"
-        f" WHERE request_id IN ({marks}) ORDER BY seq",
-        request_ids,
+        "SELECT request_id, input_tokens, output_tokens, cost_nanodollars, batch FROM usage"
     ).fetchall()
     database.close()
-    return rows
+    return [row[1:] for row in rows if row[0] in set(request_ids)]
 
 
 def assert_each_once(client: OpenAI, batch: Batch, data: Path) -> None:
@@ -172,6 +169,28 @@ def test_a_batch_is_answered_line_by_line_into_two_files_at_half_the_price(
         for u in usages
         for cost in [750 * u["prompt_tokens"] + 1_000 * u["completion_tokens"]]
     )
+
+
+@pytest.mark.parametrize(
+    ("url", "body", "kind"),
+    [
+        (
+            "/v1/completions",
+            {"model": BASE, "prompt": ["a", "b"], "best_of": 2, "max_tokens": 3},
+            "text_completion",
+        ),
+        ("/v1/moderations", {"model": "omni-moderation-latest", "input": "hi"}, None),
+    ],
+)
+def test_other_endpoints_are_asked_in_batches_too(
+    client: OpenAI, url: str, body: dict[str, Any], kind: str | None
+) -> None:
+    lines = [{**request(n), "url": url, "body": body} for n in range(3)]
+    batch = ended(client, create(client, file_of(*lines), url).id)
+    assert (batch.status, counted(batch)) == ("completed", (3, 3, 0))
+    for line in lines_of(client, batch.output_file_id):
+        assert line["response"]["body"].get("object") == kind
+        assert line["response"]["body"]["model"] == body["model"]
 
 
 def test_the_files_of_a_batch_are_its_owners_to_list_and_to_delete(client: OpenAI) -> None:
