@@ -17,7 +17,10 @@ from support.contract.broken import ContractBroken
 EXTENSIONS_PAGE = Path(__file__).resolve().parents[3] / "docs" / "reference" / "extensions.md"
 
 # The only values beyond those of the SDK's enumerations; the extensions' page says why.
-EXTRA_VALUES: dict[tuple[str, str], tuple[str, ...]] = {("FineTuningJob", "status"): ("paused",)}
+EXTRA_VALUES: dict[tuple[str, str], tuple[str, ...]] = {
+    ("FineTuningJob", "status"): ("paused",),
+    ("FileObject", "purpose"): ("evals",),
+}
 
 # Where the SDK's type says less than the live service answers: what a field takes besides.
 NULL: dict[str, Any] = {"type": "none"}

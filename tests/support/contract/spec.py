@@ -24,7 +24,24 @@ NULL: dict[str, Any] = {"type": "null"}
 
 # Where the document is known to be wrong about the live service: the place, what it takes besides,
 # and how that is known.
+_BATCH_NULLS = ("output_file_id", "error_file_id", "errors", "model", "usage", "in_progress_at")
+_BATCH_NULLS += ("expires_at", "finalizing_at", "completed_at", "failed_at", "expired_at")
+_BATCH_NULLS += ("cancelling_at", "cancelled_at")
+
 PATCHES: tuple[tuple[str, dict[str, Any], str], ...] = (
+    *(
+        (
+            f"components/schemas/Batch/properties/{name}",
+            NULL,
+            "its own examples answer null for what has not come about",
+        )
+        for name in _BATCH_NULLS
+    ),
+    (
+        "components/schemas/OpenAIFile/properties/purpose",
+        {"const": "evals"},
+        "it takes files of this purpose, and says nothing of how they are answered",
+    ),
     (
         "components/schemas/OpenAIFile/properties/expires_at",
         NULL,
