@@ -24,9 +24,21 @@ NULL: dict[str, Any] = {"type": "null"}
 
 # Where the document is known to be wrong about the live service: the place, what it takes besides,
 # and how that is known.
-_BATCH_NULLS = ("output_file_id", "error_file_id", "errors", "model", "usage", "in_progress_at")
-_BATCH_NULLS += ("expires_at", "finalizing_at", "completed_at", "failed_at", "expired_at")
-_BATCH_NULLS += ("cancelling_at", "cancelled_at")
+_BATCH_NULLS = (
+    "output_file_id",
+    "error_file_id",
+    "errors",
+    "model",
+    "usage",
+    "in_progress_at",
+    "expires_at",
+    "finalizing_at",
+    "completed_at",
+    "failed_at",
+    "expired_at",
+    "cancelling_at",
+    "cancelled_at",
+)
 
 PATCHES: tuple[tuple[str, dict[str, Any], str], ...] = (
     *(
