@@ -5,6 +5,7 @@ from starlette.concurrency import run_in_threadpool
 
 from tunery.api.context import context_of
 from tunery.api.gate import CallerDependency
+from tunery.domain.tenants import Tenant
 from tunery.protocol.base import ListPage
 from tunery.protocol.models import Model, ModelDeleted
 from tunery.services import models
@@ -16,14 +17,12 @@ router = APIRouter(prefix="/v1/models")
 
 @router.get("")
 async def list_all(request: Request, caller: CallerDependency) -> ListPage[Model]:
-    """List the base under its names, and the project's tuned models."""
+    """List the base under its names, and the tuned models that the project may use."""
     context = context_of(request)
     found = await run_in_threadpool(
         models.list_models, context.database, context.directory, caller.tenant
     )
-    return to_wire_page(
-        [to_wire_model(one.name, one.base, one.tuned, caller.tenant) for one in found], False
-    )
+    return to_wire_page([_wire(one, caller.tenant) for one in found], False)
 
 
 @router.get("/{model:path}")
@@ -33,7 +32,7 @@ async def retrieve(request: Request, caller: CallerDependency, model: str) -> Mo
     found = await run_in_threadpool(
         models.get_model, context.database, context.directory, caller.tenant, model
     )
-    return to_wire_model(found.name, found.base, found.tuned, caller.tenant)
+    return _wire(found, caller.tenant)
 
 
 @router.delete("/{model:path}")
@@ -49,3 +48,7 @@ async def delete(request: Request, caller: CallerDependency, model: str) -> Mode
         model,
     )
     return ModelDeleted(id=model)
+
+
+def _wire(model: models.NamedModel, tenant: Tenant) -> Model:
+    return to_wire_model(model.name, model.base, model.tuned, tenant, granted=model.granted)
