@@ -1,6 +1,7 @@
 """Uploads in parts: their time, and the MIME types that go with a purpose."""
 
 import dataclasses
+from contextlib import suppress
 
 import pytest
 
@@ -42,10 +43,13 @@ def test_a_pending_upload_expires_at_its_second_and_an_ended_one_never() -> None
 def test_a_mime_type_goes_with_some_purposes(mime_type: str, purposes: set[str]) -> None:
     taken = set()
     for purpose in ("fine-tune", "batch", "vision", "assistants", "user_data", "evals"):
-        try:
+        with suppress(InvalidRequest):
             check_mime_type(mime_type, FilePurpose(purpose))
-        except InvalidRequest as refused:
-            assert (refused.param, refused.code) == ("mime_type", "invalid_value")
-        else:
             taken.add(purpose)
     assert taken == purposes
+
+
+def test_a_mime_type_is_refused_by_its_name_with_those_that_go() -> None:
+    with pytest.raises(InvalidRequest, match="text/jsonl, application/jsonl") as refused:
+        check_mime_type("text/csv", FilePurpose.BATCH)
+    assert (refused.value.param, refused.value.code) == ("mime_type", "invalid_value")

@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -187,7 +188,7 @@ def test_a_training_file_is_held_to_the_limit_of_all_files(
         if taken:
             assert uploads.create_upload(database, OURS, request, 100).upload.size_bytes == 101
         else:
-            error = refusal(lambda r=request: uploads.create_upload(database, OURS, r, 100))
+            error = refusal(partial(uploads.create_upload, database, OURS, request, 100))
             assert (error.param, error.code) == ("bytes", "invalid_value")
 
 
@@ -421,7 +422,7 @@ def test_parts_that_come_at_the_same_moment_are_all_kept(
         together.wait()
         part_ids[number] = add(database, blobs, upload_id, pieces[number]).id
 
-    racers = [Waiting(lambda n=number: send(n)) for number in range(8)]
+    racers = [Waiting(partial(send, number)) for number in range(8)]
     assert [racer.result() for racer in racers] == [None] * 8
     file = complete(database, blobs, upload_id, part_ids).file
     assert file is not None

@@ -72,6 +72,12 @@ def test_a_tuned_model_is_its_organizations_at_the_tuned_prices() -> None:
     }
 
 
+def test_the_job_of_a_granted_model_stays_its_owners() -> None:
+    tuned = TunedModel("ft:x", "ftjob-1", "small", "d" * 64, Adapter("key", "a" * 64), 9)
+    written = to_wire_model("ft:x", BASE, tuned, TENANT, granted=True)
+    assert (written.owned_by, written.tunery.job_id) == ("acme", None)
+
+
 @pytest.mark.parametrize(
     ("count", "first", "last"), [(0, None, None), (1, "file-1", "file-1"), (3, "file-1", "file-3")]
 )
