@@ -26,6 +26,7 @@ TERMINAL = ("succeeded", "failed", "cancelled")
 SETTINGS = {
     "TUNERY_LEASE_S": "3",
     "TUNERY_POLL_S": "0.1",
+    "TUNERY_SWEEP_S": "0.3",
     "TUNERY_ENGINE__THREADS": "1",
     "TUNERY_TRAINING__THREADS": "1",
     "TUNERY_TRAINING__SNAPSHOT_S": "0.2",
