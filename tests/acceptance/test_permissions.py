@@ -24,18 +24,10 @@ def admin(server: Server) -> OpenAI:
     return server.client(server.env["OPENAI_ADMIN_KEY"])
 
 
-def new_project(server: Server, *arguments: str) -> tuple[str, OpenAI]:
-    """Make a project; return its id and a client of it."""
-    done = server.tunery("keys", "create", *arguments)
-    assert done.returncode == 0, done.stderr
-    words = done.stdout.split()
-    project = next(word for word in words if word.startswith("proj_"))
-    return project.rstrip(";"), server.client(words[-1])
-
-
 @pytest.fixture
 def friend(server: Server) -> tuple[str, OpenAI]:
-    return new_project(server, "--new-project", "friend")
+    project = server.new_project("friend")
+    return project, server.client(server.new_key("--project", project)[1])
 
 
 def test_a_shared_model_answers_until_it_is_taken_back(
@@ -77,7 +69,7 @@ def test_a_shared_model_answers_until_it_is_taken_back(
 def test_permissions_are_listed_in_pages(server: Server, admin: OpenAI, tuned: Tuned) -> None:
     checkpoint = admin_checkpoint(server, tuned)
     permissions = admin.fine_tuning.checkpoints.permissions
-    projects = [new_project(server, "--new-project", f"listed {n}")[0] for n in range(3)]
+    projects = [server.new_project(f"listed {n}") for n in range(3)]
     made = [one.id for one in permissions.create(checkpoint, project_ids=projects).data]
     assert [one.id for one in permissions.list(checkpoint)] == made[::-1]
     assert [one.id for one in permissions.list(checkpoint, order="ascending", limit=1)] == made
@@ -137,7 +129,7 @@ def test_a_grant_that_cannot_be_is_refused_by_the_field(
 def test_another_organization_neither_shares_nor_is_shared_with(
     server: Server, tuned: Tuned, friend: tuple[str, OpenAI]
 ) -> None:
-    foreign, _ = new_project(server, "--new-project", "f", "--organization", "Umbrella")
+    foreign = server.new_project("foreign", "--organization", "Umbrella")
     secret = server.new_key("--kind", "admin", "--project", foreign)[1]
     ours, theirs = server.http(server.env["OPENAI_ADMIN_KEY"]), server.http(secret)
     unknown_project, unknown_model = "proj_" + "0" * 24, "ft:gpt-3.5-turbo:personal::00000000"

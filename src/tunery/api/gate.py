@@ -2,7 +2,8 @@
 
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPBearer
 from starlette.concurrency import run_in_threadpool
 
 from tunery.api.context import context_of
@@ -10,8 +11,13 @@ from tunery.domain.errors import Unauthenticated
 from tunery.domain.tenants import Administrator, ApiKey, Caller
 from tunery.services import accounts
 
+# For the OpenAPI document; what stands in the header is read and refused below.
+_BEARER = HTTPBearer(
+    auto_error=False, description="A project's API key; for administration, an admin key."
+)
 
-async def _caller(request: Request) -> Caller:
+
+async def _caller(request: Request, _key: Annotated[object, Security(_BEARER)]) -> Caller:
     key = await _authenticated(request)
     tenant = accounts.require_project_key(key)
     _check_header(request, key, "openai-organization", tenant.organization_id)
@@ -20,7 +26,9 @@ async def _caller(request: Request) -> Caller:
     return Caller(tenant, key.id, request.state.request_id)
 
 
-async def _administrator(request: Request) -> Administrator:
+async def _administrator(
+    request: Request, _key: Annotated[object, Security(_BEARER)]
+) -> Administrator:
     key = await _authenticated(request)
     admin = accounts.require_admin_key(key)
     # Clients that name their project do so in every request; an admin key speaks for them all.

@@ -25,6 +25,7 @@ from tunery.storage.repositories.uploads import (
     left_parts,
 )
 from tunery.storage.repositories.usage import UsageRepository
+from tunery.storage.repositories.webhooks import DeliveryQueue, WebhookRepository
 
 
 class Transaction:
@@ -72,6 +73,16 @@ class Transaction:
     def usage(self, tenant: Tenant) -> UsageRepository:
         """Return the tenant's ledger."""
         return UsageRepository(self._connection, tenant)
+
+    def webhooks(self, tenant: Tenant) -> WebhookRepository:
+        """Return the tenant's webhook endpoints and deliveries."""
+        return WebhookRepository(self._connection, tenant)
+
+    def deliveries(
+        self, *, busy_projects: Sequence[str], busy_endpoints: Sequence[str]
+    ) -> DeliveryQueue:
+        """Return every tenant's due deliveries, save those of these projects and endpoints."""
+        return DeliveryQueue(self._connection, busy_projects, busy_endpoints)
 
     def labels(self, tenant: Tenant) -> LabelRepository:
         """Return the metadata that the tenant's objects are found by."""

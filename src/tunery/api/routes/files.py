@@ -11,7 +11,14 @@ from tunery.api.gate import CallerDependency
 from tunery.api.multipart import FilePart, UploadForm, read_form
 from tunery.api.once import once_key
 from tunery.domain.errors import InvalidRequest
-from tunery.domain.files import StoredFile, known_purpose, upload_purpose
+from tunery.domain.files import (
+    MAX_EXPIRY_S,
+    MIN_EXPIRY_S,
+    UPLOAD_PURPOSES,
+    StoredFile,
+    known_purpose,
+    upload_purpose,
+)
 from tunery.domain.once import AlreadyDone
 from tunery.domain.tenants import Tenant
 from tunery.protocol.base import ListPage
@@ -23,8 +30,25 @@ from tunery.wire.pages import to_wire_page
 router = APIRouter(prefix="/v1/files")
 _FILE = FilePart("file", named=True)
 
+_FORM = {
+    "type": "object",
+    "required": ["file", "purpose"],
+    "properties": {
+        "file": {"type": "string", "format": "binary"},
+        "purpose": {"type": "string", "enum": [str(purpose) for purpose in UPLOAD_PURPOSES]},
+        ANCHOR: {"type": "string", "enum": ["created_at"]},
+        SECONDS: {"type": "integer", "minimum": MIN_EXPIRY_S, "maximum": MAX_EXPIRY_S},
+    },
+}
+_DOCUMENTED = {
+    "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}
+}
+_BYTES = {
+    "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+}
 
-@router.post("")
+
+@router.post("", openapi_extra=_DOCUMENTED)
 async def create(request: Request, caller: CallerDependency) -> FileObject:
     """Upload a file: multipart fields `file`, `purpose` and `expires_after`."""
     try:
@@ -68,7 +92,7 @@ async def retrieve(request: Request, caller: CallerDependency, file_id: str) -> 
     )
 
 
-@router.get("/{file_id}/content")
+@router.get("/{file_id}/content", response_class=StreamingResponse, responses={200: _BYTES})
 async def content(request: Request, caller: CallerDependency, file_id: str) -> StreamingResponse:
     """Return a file's bytes."""
     context = context_of(request)

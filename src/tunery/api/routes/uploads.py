@@ -25,6 +25,14 @@ from tunery.wire.uploads import from_wire_upload, to_wire_part, to_wire_upload
 
 router = APIRouter(prefix="/v1/uploads")
 _DATA = FilePart("data", named=False)
+_FORM = {
+    "type": "object",
+    "required": ["data"],
+    "properties": {"data": {"type": "string", "format": "binary"}},
+}
+_DOCUMENTED = {
+    "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}
+}
 
 
 @router.post("", openapi_extra=documented(CreateUploadRequest))
@@ -48,7 +56,7 @@ async def create(request: Request, caller: CallerDependency) -> Upload:
     return to_wire_upload(view, int(time.time()))
 
 
-@router.post("/{upload_id}/parts")
+@router.post("/{upload_id}/parts", openapi_extra=_DOCUMENTED)
 async def add_part(request: Request, caller: CallerDependency, upload_id: str) -> UploadPart:
     """Add a part: the multipart field `data`."""
     try:
