@@ -89,6 +89,9 @@ class Settings(BaseSettings):
     lease_s: float = Field(15.0, gt=0.5, description="seconds until a silent worker's task moves")
     poll_s: float = Field(0.5, gt=0, description="seconds between looks at the queue")
     sweep_s: float = Field(30.0, gt=0, description="seconds between sweeps of expired objects")
+    batch_concurrency: int = Field(
+        8, ge=1, le=256, description="answers made at the same time for batches, of engine.rows"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="the least that is logged"
     )

@@ -9,6 +9,7 @@ from tunery.api.context import Context
 from tunery.api.headers import ResponseHeaders
 from tunery.api.query import refuse_unknown_query
 from tunery.api.routes import (
+    batches,
     chat,
     completions,
     embeddings,
@@ -32,6 +33,7 @@ ROUTES = (
     completions,
     embeddings,
     moderations,
+    batches,
     webhooks,
 )
 

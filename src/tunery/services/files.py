@@ -56,7 +56,7 @@ def file_content(
 
 
 def delete_file(database: Database, blobs: BlobStore, tenant: Tenant, file_id: str) -> None:
-    """Remove a file; raise Conflict while a job needs it.
+    """Remove a file; raise Conflict while a job or a batch needs it.
 
     OpenAI refuses this while a file is being checked. Here its check is given up, which harms
     nothing: its worker has lost the task, and writes no more. So a file can always be removed by
@@ -69,6 +69,13 @@ def delete_file(database: Database, blobs: BlobStore, tenant: Tenant, file_id: s
         if job_id is not None:
             raise Conflict(
                 f"File {file_id} is in use by job {job_id}; wait for it or cancel it first.",
+                param="id",
+                code="file_in_use",
+            )
+        batch_id = tx.batches(tenant).unfinished_with_file(file_id)
+        if batch_id is not None:
+            raise Conflict(
+                f"File {file_id} is in use by batch {batch_id}; wait for it or cancel it first.",
                 param="id",
                 code="file_in_use",
             )

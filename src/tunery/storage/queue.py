@@ -130,6 +130,18 @@ class Queue:
             )
         )
 
+    def drop_idle(self, tenant: Tenant, kinds: Sequence[TaskKind], subject: str) -> bool:
+        """Remove the tasks of `subject` that nobody works on; return whether there were any."""
+        dropped = self._connection.execute(
+            tasks.delete().where(
+                tasks.c.project_id == tenant.project_id,
+                tasks.c.subject == subject,
+                tasks.c.kind.in_(kinds),
+                idle(),
+            )
+        )
+        return dropped.rowcount > 0
+
     @staticmethod
     def _ours(task: Task) -> tuple[sa.ColumnElement[bool], ...]:
         return (tasks.c.id == task.id, tasks.c.fence == task.fence, tasks.c.state == RUNNING)
@@ -142,3 +154,8 @@ def _free() -> sa.ColumnElement[bool]:
         sa.and_(tasks.c.state == QUEUED, tasks.c.run_after <= now),
         sa.and_(tasks.c.state == RUNNING, tasks.c.lease_until < now),
     )
+
+
+def idle() -> sa.ColumnElement[bool]:
+    """Return the condition for a task that nobody works on, be it due or not."""
+    return sa.or_(tasks.c.state == QUEUED, tasks.c.lease_until < database_now())

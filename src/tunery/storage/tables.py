@@ -300,7 +300,7 @@ batches = Table(
     _seq(),
     Column("project_id", String(40), nullable=False),
     Column("id", String(40), nullable=False),
-    Column("key_id", String(40)),
+    Column("key_id", String(40), nullable=False),
     Column("endpoint", String(64), nullable=False),
     Column("input_file_id", String(40), nullable=False),
     Column("completion_window", String(16), nullable=False),
@@ -403,6 +403,7 @@ usage = Table(
     Column("input_tokens", BigInteger, nullable=False),
     Column("output_tokens", BigInteger, nullable=False),
     Column("cost_nanodollars", BigInteger, nullable=False),
+    Column("batch", Integer, nullable=False, server_default="0"),
     Column("created_at", BigInteger, nullable=False),
     UniqueConstraint("project_id", "request_id"),
 )

@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection
 from tunery.domain.tenants import Tenant
 from tunery.storage.queue import Queue
 from tunery.storage.repositories.accounts import AccountRepository
+from tunery.storage.repositories.batches import BatchRepository, overdue_batches
 from tunery.storage.repositories.files import FileRepository, remove_expired_files
 from tunery.storage.repositories.jobs import JobRepository
 from tunery.storage.repositories.labels import LabelRepository
@@ -61,6 +62,14 @@ class Transaction:
     def jobs(self, tenant: Tenant) -> JobRepository:
         """Return the tenant's jobs."""
         return JobRepository(self._connection, tenant)
+
+    def batches(self, tenant: Tenant) -> BatchRepository:
+        """Return the tenant's batches."""
+        return BatchRepository(self._connection, tenant)
+
+    def overdue_batches(self, now: int) -> list[tuple[Tenant, str]]:
+        """Return every project's batches that are to end and that nobody works on."""
+        return overdue_batches(self._connection, now)
 
     def models(self, tenant: Tenant) -> ModelRepository:
         """Return the tenant's tuned models."""

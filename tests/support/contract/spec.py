@@ -51,6 +51,29 @@ PATCHES: tuple[tuple[str, dict[str, Any], str], ...] = (
         "its own description: with include_usage, every chunk but the last has null",
     ),
     (
+        "components/schemas/CreateCompletionResponse/properties/choices/items/properties/logprobs"
+        "/anyOf/0/properties/token_logprobs/items",
+        NULL,
+        "the live service answers null for the first token of an echoed prompt",
+    ),
+    (
+        "components/schemas/CreateCompletionResponse/properties/choices/items/properties/logprobs"
+        "/anyOf/0/properties/top_logprobs/items",
+        NULL,
+        "the live service answers null for the first token of an echoed prompt",
+    ),
+    (
+        "components/schemas/CreateCompletionResponse/properties/choices/items/properties"
+        "/finish_reason",
+        NULL,
+        "the pieces of a streamed answer have null until the last one",
+    ),
+    (
+        "components/schemas/Embedding/properties/embedding",
+        {"type": "string"},
+        "its own request has encoding_format base64",
+    ),
+    (
         "components/schemas/FineTuningJob/properties/status",
         {"const": "paused"},
         "the endpoint that pauses a job has no other status to answer with",
@@ -157,7 +180,7 @@ def _nullable_rewritten(node: Any) -> Any:
 
 def _patch(document: dict[str, Any], place: str, besides: dict[str, Any]) -> None:
     *steps, last = place.split("/")
-    node = document
+    node: Any = document
     for step in steps:
-        node = node[step]
+        node = node[int(step)] if isinstance(node, list) else node[step]
     node[last] = {"anyOf": [node[last], besides]}

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 
 from support.databases import opened
 from support.racing import Waiting
-from support.rows import OURS, THEIRS, a_file, a_job
+from support.rows import OURS, THEIRS, a_batch, a_file, a_job
+from tunery.domain.batches import BatchStatus
 from tunery.domain.errors import Conflict, InvalidRequest, NotFound
 from tunery.domain.files import FilePurpose, FileReport, FileStatus
 from tunery.domain.jobs import JobEvent, JobStatus
@@ -18,7 +18,6 @@ from tunery.domain.tasks import TaskKind
 from tunery.services import files
 from tunery.storage.blobs import LocalBlobStore
 from tunery.storage.database import Database
-from tunery.storage.tables import batches
 
 
 def stored(database: Database, blobs: LocalBlobStore, **changes: Any) -> str:
@@ -104,6 +103,23 @@ def test_a_file_is_not_deleted_while_a_job_needs_it(
         files.delete_file(database, blobs, OURS, "file-1")
         return
     with pytest.raises(Conflict, match="ftjob-1") as refused:
+        files.delete_file(database, blobs, OURS, "file-1")
+    assert refused.value.code == "file_in_use"
+    assert blobs.read("p/files/file-1") == b"the bytes"
+
+
+@pytest.mark.parametrize("status", BatchStatus)
+def test_a_file_is_not_deleted_while_a_batch_needs_it(
+    database: Database, blobs: LocalBlobStore, status: BatchStatus
+) -> None:
+    stored(database, blobs)
+    with database.write() as tx:
+        tx.batches(THEIRS).add(a_batch(input_file_id="file-1"))
+        tx.batches(OURS).add(a_batch(input_file_id="file-1", status=status))
+    if status in ("completed", "failed", "expired", "cancelled"):
+        files.delete_file(database, blobs, OURS, "file-1")
+        return
+    with pytest.raises(Conflict, match="batch_1") as refused:
         files.delete_file(database, blobs, OURS, "file-1")
     assert refused.value.code == "file_in_use"
     assert blobs.read("p/files/file-1") == b"the bytes"
@@ -206,33 +222,15 @@ def test_an_expired_file_is_kept_until_the_job_that_needs_it_has_ended(
     assert files.remove_expired(database, blobs, NOW) == 1
 
 
-@pytest.mark.parametrize(
-    ("status", "kept"),
-    [
-        ("validating", True),
-        ("in_progress", True),
-        ("finalizing", True),
-        ("cancelling", True),
-        ("completed", False),
-        ("failed", False),
-        ("expired", False),
-        ("cancelled", False),
-    ],
-)
+@pytest.mark.parametrize("status", BatchStatus)
 def test_an_expired_file_is_kept_until_the_batch_that_needs_it_has_ended(
-    database: Database, blobs: LocalBlobStore, status: str, kept: bool
+    database: Database, blobs: LocalBlobStore, status: BatchStatus
 ) -> None:
     stored(database, blobs, purpose=FilePurpose.BATCH, expires_at=NOW - 1)
-    numbers = ("total", "completed", "failed", "input_tokens", "output_tokens", "created_at")
-    row = dict.fromkeys((*numbers, "expires_at"), 0)
-    text = {"id": "batch_1", "endpoint": "/v1/chat/completions", "completion_window": "24h"}
-    with database.engine.begin() as connection:
-        connection.execute(
-            sa.insert(batches).values(
-                project_id=OURS.project_id, input_file_id="file-1", status=status, **text, **row
-            )
-        )
-    assert files.remove_expired(database, blobs, NOW) == (0 if kept else 1)
+    with database.write() as tx:
+        tx.batches(OURS).add(a_batch(input_file_id="file-1", status=status))
+    ended = status in ("completed", "failed", "expired", "cancelled")
+    assert files.remove_expired(database, blobs, NOW) == (1 if ended else 0)
 
 
 def test_more_files_than_are_swept_at_once_are_all_swept(

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from tunery.domain.batches import TERMINAL as BATCH_ENDED
 from tunery.domain.files import FilePurpose, FileReport, FileStatus, LineError, StoredFile
 from tunery.domain.jobs import TERMINAL as JOB_ENDED
 from tunery.domain.tenants import Tenant
@@ -14,7 +15,6 @@ from tunery.storage.repositories.paging import Order, Page, select_page
 from tunery.storage.tables import batches, files, jobs
 
 Lock = Literal["shared", "exclusive"]
-_BATCH_ENDED = ("completed", "failed", "expired", "cancelled")
 
 
 class FileRepository:
@@ -110,7 +110,7 @@ def remove_expired_files(connection: Connection, now: int, limit: int) -> list[s
             sa.exists().where(
                 batches.c.project_id == files.c.project_id,
                 batches.c.input_file_id == files.c.id,
-                batches.c.status.not_in(_BATCH_ENDED),
+                batches.c.status.not_in(BATCH_ENDED),
             )
         ),
     )
