@@ -18,12 +18,16 @@ from tunery.api.routes import (
     health,
     models,
     moderations,
+    permissions,
+    uploads,
     webhooks,
 )
 
 ROUTES = (
     files,
+    uploads,
     fine_tuning,
+    permissions,
     models,
     chat,
     completions,

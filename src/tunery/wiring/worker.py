@@ -19,7 +19,7 @@ from tunery.worker.executor import LocalExecutor
 from tunery.worker.loop import Worker
 from tunery.worker.portal import Portal
 from tunery.worker.stages import Stages
-from tunery.worker.sweep import forget_old_keys
+from tunery.worker.sweep import end_uploads, forget_old_keys, remove_expired_files
 
 
 def build_worker(settings: Settings) -> Worker:
@@ -62,6 +62,8 @@ def build_worker(settings: Settings) -> Worker:
     )
     acts = (
         ("idempotency keys", forget_old_keys(database)),
+        ("files", remove_expired_files(database, blobs)),
+        ("uploads", end_uploads(database, blobs)),
         ("batches", end_overdue(database)),
     )
     return Worker(

@@ -65,6 +65,16 @@ PATCHES: tuple[tuple[str, dict[str, Any], str], ...] = (
         "the SDK's type allows null, and files without a fault are answered with it",
     ),
     (
+        "components/schemas/Upload/properties/file",
+        NULL,
+        "the SDK's type allows null, and uploads without a file yet are answered with it",
+    ),
+    (
+        "components/schemas/CreateUploadRequest/properties/purpose",
+        {"enum": ["user_data", "evals"]},
+        "the SDK's type has them, and the files that uploads become can be for them",
+    ),
+    (
         "components/schemas/CreateChatCompletionStreamResponse/properties/usage",
         NULL,
         "its own description: with include_usage, every chunk but the last has null",
