@@ -106,7 +106,9 @@ BAD_LINES: tuple[Body, ...] = (
     Body("no answer", _line(b'{"messages":[{"role":"user","content":"x"}]}')),
     Body("an unknown key", _line(GOOD[:-1] + b',"weight":1}')),
     Body("a key twice", _line(b'{"messages":[],"messages":' + GOOD[12:])),
-    Body("a key twice, deep inside", _line(GOOD.replace(b'"content":"a"', b'"content":"a",' * 2, 1))),
+    Body(
+        "a key twice, deep inside", _line(GOOD.replace(b'"content":"a"', b'"content":"a",' * 2, 1))
+    ),
     Body("NaN", _line(_message(b"NaN"))),
     Body("a NUL", _line(_message(b'"a\x00b"'))),
     Body("a lone surrogate", _line(_message(b'"\\udfff"'))),
