@@ -8,7 +8,15 @@ from tunery.api import errors
 from tunery.api.context import Context
 from tunery.api.headers import ResponseHeaders
 from tunery.api.query import refuse_unknown_query
-from tunery.api.routes import chat, files, fine_tuning, health, models
+from tunery.api.routes import (
+    chat,
+    files,
+    fine_tuning,
+    health,
+    models,
+    responses,
+    stored_completions,
+)
 
 
 def create_app(context: Context) -> ASGIApp:
@@ -22,7 +30,7 @@ def create_app(context: Context) -> ASGIApp:
         redirect_slashes=False,
     )
     app.state.context = context
-    for module in (files, fine_tuning, models, chat, health):
+    for module in (files, fine_tuning, models, chat, stored_completions, responses, health):
         app.include_router(module.router, dependencies=[Depends(refuse_unknown_query)])
     errors.install(app)
     return ResponseHeaders(app)

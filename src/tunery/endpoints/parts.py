@@ -19,3 +19,4 @@ class Parts:
     renderers: Callable[[BaseModel], ChatRenderer]
     engine: Engine
     engine_context_tokens: int
+    responses_kept_s: int = 30 * 86_400

@@ -9,11 +9,13 @@ from sqlalchemy.engine import Connection
 from tunery.domain.tenants import Tenant
 from tunery.storage.queue import Queue
 from tunery.storage.repositories.accounts import AccountRepository
+from tunery.storage.repositories.completions import CompletionRepository
 from tunery.storage.repositories.files import FileRepository
 from tunery.storage.repositories.jobs import JobRepository
 from tunery.storage.repositories.labels import LabelRepository
 from tunery.storage.repositories.models import ModelRepository
 from tunery.storage.repositories.once import OnceRepository, forget_old_keys
+from tunery.storage.repositories.responses import ResponseRepository, remove_expired_responses
 from tunery.storage.repositories.usage import UsageRepository
 
 
@@ -38,6 +40,18 @@ class Transaction:
     def usage(self, tenant: Tenant) -> UsageRepository:
         """Return the tenant's ledger."""
         return UsageRepository(self._connection, tenant)
+
+    def completions(self, tenant: Tenant) -> CompletionRepository:
+        """Return the tenant's stored chat completions."""
+        return CompletionRepository(self._connection, tenant)
+
+    def responses(self, tenant: Tenant) -> ResponseRepository:
+        """Return the tenant's stored responses."""
+        return ResponseRepository(self._connection, tenant)
+
+    def remove_expired_responses(self, now: int) -> int:
+        """Remove every project's responses that are past their time."""
+        return remove_expired_responses(self._connection, now)
 
     def labels(self, tenant: Tenant) -> LabelRepository:
         """Return the metadata that the tenant's objects are found by."""

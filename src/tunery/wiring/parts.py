@@ -16,4 +16,5 @@ def build_parts(settings: Settings, database: Database, blobs: BlobStore) -> Par
         renderers=renderer_of,
         engine=EmbeddedEngine(engine_file(settings), blobs),
         engine_context_tokens=settings.engine.context_tokens,
+        responses_kept_s=settings.responses_kept_days * 86_400,
     )

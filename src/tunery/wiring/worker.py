@@ -15,7 +15,7 @@ from tunery.worker.executor import LocalExecutor
 from tunery.worker.loop import Worker
 from tunery.worker.portal import Portal
 from tunery.worker.stages import Stages
-from tunery.worker.sweep import forget_old_keys
+from tunery.worker.sweep import forget_old_keys, remove_expired_responses
 
 
 def build_worker(settings: Settings) -> Worker:
@@ -39,7 +39,10 @@ def build_worker(settings: Settings) -> Worker:
         ),
         log=log,
     )
-    acts = (("idempotency keys", forget_old_keys(database)),)
+    acts = (
+        ("idempotency keys", forget_old_keys(database)),
+        ("responses", remove_expired_responses(database)),
+    )
     return Worker(
         database,
         stages,

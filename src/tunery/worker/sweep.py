@@ -52,3 +52,13 @@ def forget_old_keys(database: Database) -> Act:
             return tx.forget_old_keys(now)
 
     return act
+
+
+def remove_expired_responses(database: Database) -> Act:
+    """Return the act that removes stored responses past their time."""
+
+    def act(now: int) -> int:
+        with database.write() as tx:
+            return tx.remove_expired_responses(now)
+
+    return act
