@@ -129,6 +129,7 @@ class OtherItem(Request):
         "compaction_trigger",
         "computer_call",
         "computer_call_output",
+        "configuration_update",
         "custom_tool_call",
         "custom_tool_call_output",
         "file_search_call",
@@ -154,12 +155,14 @@ class OtherItem(Request):
 _OTHERS = get_args(OtherItem.model_fields["type"].annotation)
 
 
-def _kind(value: Any) -> str:
+def _kind(value: Any) -> str | None:
     """Return which item a value is meant to be: a message, unless it says otherwise."""
-    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", "")
+    if kind in (None, "message"):
+        return "Message"
     if kind in ("function_call", "function_call_output"):
         return "FunctionCallItem" if kind == "function_call" else "FunctionCallOutput"
-    return "OtherItem" if kind in _OTHERS else "Message"
+    return "OtherItem" if kind in _OTHERS else None
 
 
 InputItem = Annotated[
@@ -167,6 +170,10 @@ InputItem = Annotated[
     | Annotated[FunctionCallItem, Tag("FunctionCallItem")]
     | Annotated[FunctionCallOutput, Tag("FunctionCallOutput")]
     | Annotated[OtherItem, Tag("OtherItem")],
-    Discriminator(_kind),
+    Discriminator(
+        _kind,
+        custom_error_type="unknown_item",
+        custom_error_message="Input should be an item of a known type",
+    ),
 ]
 Input = str | list[InputItem]

@@ -51,14 +51,20 @@ class OtherTool(Request):
 _OTHERS = get_args(OtherTool.model_fields["type"].annotation)
 
 
-def _kind(value: Any) -> str:
+def _kind(value: Any) -> str | None:
     kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
-    return "OtherTool" if kind in _OTHERS else "FlatFunctionTool"
+    if kind == "function":
+        return "FlatFunctionTool"
+    return "OtherTool" if kind in _OTHERS else None
 
 
 FlatTool = Annotated[
     Annotated[FlatFunctionTool, Tag("FlatFunctionTool")] | Annotated[OtherTool, Tag("OtherTool")],
-    Discriminator(_kind),
+    Discriminator(
+        _kind,
+        custom_error_type="unknown_tool",
+        custom_error_message="Input should be a tool of a known type",
+    ),
 ]
 
 
