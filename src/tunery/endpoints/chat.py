@@ -7,16 +7,16 @@ from typing import Any
 
 from anyio.to_thread import run_sync
 
-from tunery.domain.completions import StoredCompletion
 from tunery.domain.ids import new_id
 from tunery.domain.once import OnceKey
 from tunery.domain.ports.engine import TokenLogprob
+from tunery.domain.stored_completions import StoredCompletion
 from tunery.domain.tenants import Caller
 from tunery.endpoints.generating import Generating, Made
 from tunery.endpoints.parts import Parts
 from tunery.protocol.chat import CreateChatCompletionRequest
 from tunery.protocol.chat_completion import ChatCompletion, ChatCompletionChunk
-from tunery.services import chat, completions
+from tunery.services import chat, stored_completions
 from tunery.services.answers import check_once
 from tunery.wire.chat import (
     ChunkMaker,
@@ -123,7 +123,7 @@ class ChatAnswer:
                 created_at=self._created,
             )
             await run_sync(
-                completions.store_completion,
+                stored_completions.store_completion,
                 self._parts.database,
                 self._caller.tenant,
                 stored,

@@ -9,13 +9,13 @@ from sqlalchemy.engine import Connection
 from tunery.domain.tenants import Tenant
 from tunery.storage.queue import Queue
 from tunery.storage.repositories.accounts import AccountRepository
-from tunery.storage.repositories.completions import CompletionRepository
 from tunery.storage.repositories.files import FileRepository
 from tunery.storage.repositories.jobs import JobRepository
 from tunery.storage.repositories.labels import LabelRepository
 from tunery.storage.repositories.models import ModelRepository
 from tunery.storage.repositories.once import OnceRepository, forget_old_keys
 from tunery.storage.repositories.responses import ResponseRepository, remove_expired_responses
+from tunery.storage.repositories.stored_completions import StoredCompletionRepository
 from tunery.storage.repositories.usage import UsageRepository
 
 
@@ -41,9 +41,9 @@ class Transaction:
         """Return the tenant's ledger."""
         return UsageRepository(self._connection, tenant)
 
-    def completions(self, tenant: Tenant) -> CompletionRepository:
+    def stored_completions(self, tenant: Tenant) -> StoredCompletionRepository:
         """Return the tenant's stored chat completions."""
-        return CompletionRepository(self._connection, tenant)
+        return StoredCompletionRepository(self._connection, tenant)
 
     def responses(self, tenant: Tenant) -> ResponseRepository:
         """Return the tenant's stored responses."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tunery.domain.completions import StoredCompletion
+from tunery.domain.stored_completions import StoredCompletion
 from tunery.protocol.stored_completions import StoredChatCompletion, StoredMessage
 
 _WITH_DEFAULT = {"temperature": 1, "top_p": 1, "presence_penalty": 0, "frequency_penalty": 0}

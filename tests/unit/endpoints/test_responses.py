@@ -15,9 +15,9 @@ from tunery.domain.usage import UsageKind
 from tunery.endpoints import chat, responses
 from tunery.endpoints.parts import Parts
 from tunery.protocol.response_events import LifeEvent
-from tunery.services.completions import get_completion
 from tunery.services.models import ModelDirectory
 from tunery.services.responses import get_response
+from tunery.services.stored_completions import get_completion
 from tunery.storage.database import Database
 from tunery.storage.repositories.usage import UsageTotal
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tunery.domain.completions import StoredCompletion
+from tunery.domain.stored_completions import StoredCompletion
 from tunery.protocol.chat_completion import AssistantMessage, ChatCompletion, Choice
 from tunery.protocol.usage import CompletionUsage
 from tunery.wire.stored_completions import to_wire_stored_completion, to_wire_stored_message

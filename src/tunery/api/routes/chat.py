@@ -16,7 +16,7 @@ from tunery.domain.once import AlreadyDone
 from tunery.endpoints import chat
 from tunery.protocol.chat import CreateChatCompletionRequest
 from tunery.protocol.chat_completion import ChatCompletion, ChatCompletionChunk
-from tunery.services import completions
+from tunery.services import stored_completions
 from tunery.wire.refusals import answered_before
 
 router = APIRouter(prefix="/v1/chat/completions")
@@ -41,7 +41,7 @@ async def create(request: Request, caller: CallerDependency) -> Response:
         if value.get("stream"):
             raise answered_before(done) from None
         stored = await run_in_threadpool(
-            completions.get_completion, context.database, caller.tenant, done.object_id
+            stored_completions.get_completion, context.database, caller.tenant, done.object_id
         )
         whole = ChatCompletion.model_validate(stored.response)
     return Response(whole.model_dump_json(), media_type="application/json")

@@ -16,7 +16,7 @@ from tunery.protocol.stored_completions import (
     StoredMessage,
     UpdateChatCompletionRequest,
 )
-from tunery.services import completions
+from tunery.services import stored_completions
 from tunery.storage.repositories.paging import Order
 from tunery.wire.pages import to_wire_page
 from tunery.wire.stored_completions import to_wire_stored_completion, to_wire_stored_message
@@ -38,7 +38,7 @@ async def list_all(
 ) -> ListPage[StoredChatCompletion]:
     """List stored completions, oldest first."""
     page = await run_in_threadpool(
-        completions.list_completions,
+        stored_completions.list_completions,
         context_of(request).database,
         caller.tenant,
         model=model,
@@ -56,7 +56,10 @@ async def retrieve(
 ) -> StoredChatCompletion:
     """Return a stored completion."""
     found = await run_in_threadpool(
-        completions.get_completion, context_of(request).database, caller.tenant, completion_id
+        stored_completions.get_completion,
+        context_of(request).database,
+        caller.tenant,
+        completion_id,
     )
     return to_wire_stored_completion(found)
 
@@ -68,7 +71,7 @@ async def update(
     """Change a stored completion's metadata."""
     body = await read_json(request, UpdateChatCompletionRequest)
     found = await run_in_threadpool(
-        completions.update_completion,
+        stored_completions.update_completion,
         context_of(request).database,
         caller.tenant,
         completion_id,
@@ -83,7 +86,10 @@ async def delete(
 ) -> ChatCompletionDeleted:
     """Remove a stored completion."""
     await run_in_threadpool(
-        completions.delete_completion, context_of(request).database, caller.tenant, completion_id
+        stored_completions.delete_completion,
+        context_of(request).database,
+        caller.tenant,
+        completion_id,
     )
     return ChatCompletionDeleted(id=completion_id)
 
@@ -99,7 +105,7 @@ async def messages(
 ) -> ListPage[StoredMessage]:
     """List the messages that a stored completion answers."""
     page = await run_in_threadpool(
-        completions.list_messages,
+        stored_completions.list_messages,
         context_of(request).database,
         caller.tenant,
         completion_id,

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from support.rows import OURS, THEIRS
-from tunery.domain.completions import StoredCompletion
 from tunery.domain.errors import InvalidRequest
+from tunery.domain.stored_completions import StoredCompletion
 from tunery.storage.database import Database
 from tunery.storage.repositories.paging import Page, cut_page
 from tunery.storage.transaction import Transaction
@@ -28,29 +28,29 @@ def a_completion(completion_id: str = "chatcmpl-1", **changes: Any) -> StoredCom
 
 def found(tx: Transaction, **query: Any) -> list[str]:
     asked: dict[str, Any] = {"model": None, "metadata": {}, "after": None, "limit": 9}
-    page = tx.completions(OURS).page(**{**asked, "order": "asc", **query})
+    page = tx.stored_completions(OURS).page(**{**asked, "order": "asc", **query})
     return [one.id for one in page.items]
 
 
 def test_a_completion_is_read_as_it_was_written_by_its_project_only(database: Database) -> None:
     with database.write() as tx:
-        tx.completions(OURS).add(a_completion())
-        assert tx.completions(OURS).get("chatcmpl-1") == a_completion()
-        assert tx.completions(THEIRS).get("chatcmpl-1") is None
-        tx.completions(THEIRS).delete("chatcmpl-1")
-        tx.completions(THEIRS).set_metadata("chatcmpl-1", {"x": "y"})
-        assert tx.completions(OURS).get("chatcmpl-1") == a_completion()
+        tx.stored_completions(OURS).add(a_completion())
+        assert tx.stored_completions(OURS).get("chatcmpl-1") == a_completion()
+        assert tx.stored_completions(THEIRS).get("chatcmpl-1") is None
+        tx.stored_completions(THEIRS).delete("chatcmpl-1")
+        tx.stored_completions(THEIRS).set_metadata("chatcmpl-1", {"x": "y"})
+        assert tx.stored_completions(OURS).get("chatcmpl-1") == a_completion()
         assert found(tx, metadata={"team": "blue"}) == ["chatcmpl-1"]
 
 
 def test_completions_are_found_by_model_and_by_all_their_pairs(database: Database) -> None:
     with database.write() as tx:
-        completions = tx.completions(OURS)
+        completions = tx.stored_completions(OURS)
         completions.add(a_completion("a", metadata={"team": "blue", "n": "1"}))
         completions.add(a_completion("b", metadata={"team": "blue", "n": "2"}, model="other"))
         completions.add(a_completion("c", metadata={}))
         completions.add(a_completion("d", metadata=None))
-        tx.completions(THEIRS).add(a_completion("a"))
+        tx.stored_completions(THEIRS).add(a_completion("a"))
         assert found(tx) == ["a", "b", "c", "d"]
         assert found(tx, order="desc", limit=2) == ["d", "c"]
         assert found(tx, after="b") == ["c", "d"]
@@ -64,7 +64,7 @@ def test_completions_are_found_by_model_and_by_all_their_pairs(database: Databas
 
 def test_new_metadata_takes_the_place_of_the_old(database: Database) -> None:
     with database.write() as tx:
-        completions = tx.completions(OURS)
+        completions = tx.stored_completions(OURS)
         completions.add(a_completion())
         completions.set_metadata("chatcmpl-1", {"team": "red"})
         assert found(tx, metadata={"team": "blue"}) == []

@@ -6,14 +6,14 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from tunery.domain.completions import StoredCompletion
+from tunery.domain.stored_completions import StoredCompletion
 from tunery.domain.tenants import Tenant
 from tunery.storage.repositories.labels import LabelRepository
 from tunery.storage.repositories.paging import Order, Page, select_page
 from tunery.storage.tables import stored_completions
 
 
-class CompletionRepository:
+class StoredCompletionRepository:
     """The stored completions of one project."""
 
     def __init__(self, connection: Connection, tenant: Tenant) -> None:

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tunery.domain.completions import StoredCompletion
 from tunery.domain.errors import NotFound
 from tunery.domain.once import OnceKey
+from tunery.domain.stored_completions import StoredCompletion
 from tunery.domain.tenants import Tenant
 from tunery.storage.database import Database
 from tunery.storage.repositories.paging import Order, Page, cut_page
@@ -18,12 +18,12 @@ def store_completion(
     """Keep a completion. Raises AlreadyDone under a known key."""
     with database.write() as tx:
         tx.once(tenant).record(once, completion.id, completion.created_at)
-        tx.completions(tenant).add(completion)
+        tx.stored_completions(tenant).add(completion)
 
 
 def find_completion(tx: Transaction, tenant: Tenant, completion_id: str) -> StoredCompletion:
     """Return a completion, or raise NotFound."""
-    completion = tx.completions(tenant).get(completion_id)
+    completion = tx.stored_completions(tenant).get(completion_id)
     if completion is None:
         raise NotFound(f"Chat completion {completion_id[:80]} not found.")
     return completion
@@ -47,7 +47,7 @@ def list_completions(
 ) -> Page[StoredCompletion]:
     """Return a page of completions; `metadata` of None means those that have none."""
     with database.read() as tx:
-        return tx.completions(tenant).page(
+        return tx.stored_completions(tenant).page(
             model=model, metadata=metadata, after=after, limit=limit, order=order
         )
 
@@ -58,7 +58,7 @@ def update_completion(
     """Put `metadata` in place of what a completion carried."""
     with database.write() as tx:
         find_completion(tx, tenant, completion_id)
-        tx.completions(tenant).set_metadata(completion_id, metadata)
+        tx.stored_completions(tenant).set_metadata(completion_id, metadata)
         return find_completion(tx, tenant, completion_id)
 
 
@@ -66,7 +66,7 @@ def delete_completion(database: Database, tenant: Tenant, completion_id: str) ->
     """Remove a completion."""
     with database.write() as tx:
         find_completion(tx, tenant, completion_id)
-        tx.completions(tenant).delete(completion_id)
+        tx.stored_completions(tenant).delete(completion_id)
 
 
 def list_messages(
