@@ -19,7 +19,11 @@ from openai import OpenAI
 from openai.types import FileObject
 from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
 
+from support.embeddings import make_tiny_embedding
+from tunery.storage.catalogue import Catalogue
+
 BASE = "gpt-3.5-turbo"
+EMBEDDING = "text-embedding-3-small"
 CONTEXT = 2048
 START_S, STOP_S = 120.0, 60.0
 TERMINAL = ("succeeded", "failed", "cancelled")
@@ -68,6 +72,8 @@ def make_catalogue(folder: Path, tiny: Path) -> Path:
     add = ("models", "add", "tiny", model, "--alias", BASE, "--learning-rate", "5e-3")
     done = tunery(*add, env=environment(models))
     assert done.returncode == 0, done.stderr
+    vectors = make_tiny_embedding(folder / "vectors")
+    Catalogue(models).add_embedding("tiny-vectors", vectors, aliases=(EMBEDDING,))
     return models
 
 

@@ -10,10 +10,13 @@ from tunery.api.headers import ResponseHeaders
 from tunery.api.query import refuse_unknown_query
 from tunery.api.routes import (
     chat,
+    completions,
+    embeddings,
     files,
     fine_tuning,
     health,
     models,
+    moderations,
     responses,
     stored_completions,
 )
@@ -30,7 +33,18 @@ def create_app(context: Context) -> ASGIApp:
         redirect_slashes=False,
     )
     app.state.context = context
-    for module in (files, fine_tuning, models, chat, stored_completions, responses, health):
+    for module in (
+        files,
+        fine_tuning,
+        models,
+        chat,
+        stored_completions,
+        completions,
+        responses,
+        embeddings,
+        moderations,
+        health,
+    ):
         app.include_router(module.router, dependencies=[Depends(refuse_unknown_query)])
     errors.install(app)
     return ResponseHeaders(app)

@@ -14,6 +14,8 @@ class UsageKind(StrEnum):
 
     TRAINING = "training"
     CHAT = "chat"
+    COMPLETION = "completion"
+    EMBEDDING = "embedding"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +47,8 @@ def chat_cost(prices: Prices, *, tuned: bool, input_tokens: int, output_tokens: 
     price_in = prices.tuned_input if tuned else prices.input
     price_out = prices.tuned_output if tuned else prices.output
     return nanodollars(input_tokens, price_in) + nanodollars(output_tokens, price_out)
+
+
+def embedding_cost(dollars_per_million: Decimal, tokens: int) -> int:
+    """Return what vectors of `tokens` tokens cost, in nanodollars."""
+    return nanodollars(tokens, dollars_per_million)

@@ -77,7 +77,7 @@ def sample(logits_RV: Tensor, settings: Sequence[Sampling]) -> list[tuple[int, L
     tokens = choose(shifted_RV, settings)
     for setting, token in zip(settings, tokens, strict=True):
         setting.count(token)
-    return list(zip(tokens, _likelihoods(shifted_RV, settings, tokens), strict=True))
+    return list(zip(tokens, likelihoods(shifted_RV, settings, tokens), strict=True))
 
 
 def _shifted(logits_RV: Tensor, settings: Sequence[Sampling]) -> Tensor:
@@ -95,9 +95,10 @@ def _shifted(logits_RV: Tensor, settings: Sequence[Sampling]) -> Tensor:
     return shifted_RV
 
 
-def _likelihoods(
+def likelihoods(
     logits_RV: Tensor, settings: Sequence[Sampling], tokens: Sequence[int]
 ) -> list[Likelihood | None]:
+    """Return how likely each row's token is; None for a row that does not ask for it."""
     found: list[Likelihood | None] = [None] * len(settings)
     told = [row for row, setting in enumerate(settings) if setting.top_logprobs is not None]
     if not told:

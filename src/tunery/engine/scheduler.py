@@ -18,7 +18,7 @@ from tunery.datasets.tokenizer import TextTokenizer
 from tunery.domain.errors import Overloaded, TuneryError
 from tunery.domain.ports.engine import Delta, TokenLogprob
 from tunery.engine.adapters import AdapterStack
-from tunery.engine.sampling import Likelihood, Sampling, sample
+from tunery.engine.sampling import Likelihood, Sampling, likelihoods, sample
 from tunery.engine.text import TextStream
 from tunery.model.attention import CachedLayout, SlotCache
 from tunery.model.base import BaseNetwork
@@ -108,12 +108,18 @@ class Scheduler:
         self._active: dict[int, Row] = {}
         self._waiting: deque[Row] = deque()
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._work: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
 
     # ---- from any thread
 
     def call(self, command: Callable[[], None]) -> None:
         """Have `command` run between two steps."""
         self._inbox.put(command)
+
+    def call_in_turn(self, work: Callable[[], None]) -> None:
+        """Have `work` run between two steps, and no other of its kind between the same two."""
+        self._work.put(work)
+        self._inbox.put(idle_callback)  # wakes the scheduler up
 
     def stop(self) -> None:
         """End `run` after the current step."""
@@ -145,12 +151,14 @@ class Scheduler:
     def run(self) -> None:
         """Work until `stop`."""
         while True:
-            idle = not self._active and not self._waiting
+            idle = not self._active and not self._waiting and self._work.empty()
             try:
                 while (command := self._inbox.get(block=idle)) is not None:
                     command()
                     idle = False
             except queue.Empty:
+                if not self._work.empty():
+                    self._work.get()()
                 self.step()
                 continue
             return
@@ -254,6 +262,12 @@ class Scheduler:
             logits = self._head(hidden[: len(following)]).float()
             chosen = logits.gather(1, torch.tensor(following)[:, None])[:, 0]
             row.scores += (chosen - torch.logsumexp(logits, -1)).tolist()
+            asked = [row.sampling] * len(following)
+            for token, likelihood in zip(
+                following, likelihoods(logits, asked, following), strict=True
+            ):
+                if likelihood is not None:
+                    row.untold.append(self._token_logprob(token, likelihood))
 
     def _token_logprob(self, token: int, likelihood: Likelihood) -> TokenLogprob:
         spell, data = self._tokenizer.token_id_text, self._tokenizer.token_id_bytes

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any
 
 import orjson
-from fastapi import Depends, FastAPI, Header, HTTPException, Request
+from fastapi import Depends, FastAPI, Header, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, Strict
@@ -20,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 from tunery.datasets.tokenizer import TextTokenizer
 from tunery.domain.errors import Overloaded, TuneryError
 from tunery.domain.ports.engine import Delta
+from tunery.engine.between_steps import between_steps
 from tunery.engine.sampling import Sampling
 from tunery.engine.scheduler import NotResident, Row, Scheduler, idle_callback
 from tunery.engine.text import TextStream
@@ -77,6 +78,17 @@ class ScoreBody(BaseModel):
     adapter: str | None
 
 
+class LikelihoodsBody(BaseModel):
+    """A text whose tokens' likelihoods are asked for, as the engine's client sends it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    token_ids: Annotated[list[TokenId], Field(min_length=2)]
+    base_digest: str
+    adapter: str | None
+    top: int = Field(ge=0, le=20)
+
+
 class EngineServer:
     """Stands between HTTP's event loop and the scheduler's thread."""
 
@@ -102,6 +114,7 @@ class EngineServer:
         app = FastAPI(openapi_url=None, dependencies=[Depends(self._authorize)])
         app.post("/generate")(self.generate)
         app.post("/score")(self.score)
+        app.post("/likelihoods")(self.likelihoods)
         app.put("/adapters")(self.load)
         app.delete("/adapters")(self.unload)
         app.get("/health")(self.health)
@@ -164,11 +177,17 @@ class EngineServer:
         """Return log-probabilities, computed by the path that answers requests."""
         for ids in body.token_ids:
             self._check(body.base_digest, ids, 0)
-        return list(
-            await asyncio.gather(*(self._score_one(ids, body.adapter) for ids in body.token_ids))
-        )
+        rows = (self._scored(ids, body.adapter, None) for ids in body.token_ids)
+        return [row.scores or [] for row in await asyncio.gather(*rows)]
 
-    async def _score_one(self, ids: list[int], adapter: str | None) -> list[float]:
+    async def likelihoods(self, body: LikelihoodsBody) -> Response:
+        """Return how likely each token but the first is, and the likeliest ones in its place."""
+        self._check(body.base_digest, body.token_ids, 0)
+        row = await self._scored(body.token_ids, body.adapter, body.top)
+        told = orjson.dumps(row.untold, default=bytes.hex)
+        return Response(told, media_type="application/json")
+
+    async def _scored(self, ids: list[int], adapter: str | None, top: int | None) -> Row:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
 
@@ -179,23 +198,22 @@ class EngineServer:
 
             loop.call_soon_threadsafe(settle)
 
-        scores: list[float] = []
         row = Row(
             prompt_ids=ids,
             adapter=adapter,
             max_tokens=0,
-            sampling=Sampling(0, 1, None),
+            sampling=Sampling(0, 1, None, top_logprobs=top),
             text=None,
             on_delta=idle_callback,
             on_end=ended,
-            scores=scores,
+            scores=[],
         )
         await self._on_scheduler(lambda: self._scheduler.submit(row))
         try:
             await done
         finally:
             row.cancelled = True
-        return scores
+        return row
 
     async def load(
         self, request: Request, name: str, x_adapter_config: Annotated[str, Header()]
@@ -260,22 +278,7 @@ class EngineServer:
 
     async def _on_scheduler(self, action: Callable[[], Any]) -> Any:
         """Run `action` between two steps and return its result."""
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[Any] = loop.create_future()
-
-        def settle(result: Any, error: BaseException | None) -> None:
-            if not done.done():
-                done.set_exception(error) if error else done.set_result(result)
-
-        def command() -> None:
-            try:
-                result, error = action(), None
-            except Exception as caught:
-                result, error = None, caught
-            loop.call_soon_threadsafe(settle, result, error)
-
-        self._scheduler.call(command)
-        return await done
+        return await between_steps(self._scheduler.call, action)
 
 
 async def _refuse(request: Request, error: Exception) -> JSONResponse:

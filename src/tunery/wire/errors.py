@@ -11,6 +11,7 @@ from tunery.domain.errors import (
     TuneryError,
     Unauthenticated,
     Unavailable,
+    UnsupportedMedia,
 )
 from tunery.protocol.base import ErrorBody, ErrorResponse
 
@@ -19,6 +20,7 @@ INVALID = "invalid_request_error"
 # The first class that fits gives the status and OpenAI's error type.
 STATUS: tuple[tuple[type[TuneryError], int, str], ...] = (
     (TooLarge, 413, INVALID),
+    (UnsupportedMedia, 415, INVALID),
     (InvalidRequest, 400, INVALID),
     (Unauthenticated, 401, INVALID),
     (Forbidden, 403, INVALID),

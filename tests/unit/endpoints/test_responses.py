@@ -47,7 +47,17 @@ def parts(
     database: Database, directory: ModelDirectory, *script: Delta | TuneryError, kept_s: int = 60
 ) -> Parts:
     engine = cast(Engine, ScriptedEngine(script or WHOLE))
-    return Parts(database, directory, render_with, engine, CONTEXT_TOKENS, kept_s)
+    no_embeddings: Any = None
+    return Parts(
+        database=database,
+        directory=directory,
+        renderers=render_with,
+        engine=engine,
+        engine_context_tokens=CONTEXT_TOKENS,
+        embedder=no_embeddings,
+        embedding_tokenizers=no_embeddings,
+        responses_kept_s=kept_s,
+    )
 
 
 async def events_of(answer: responses.ResponseAnswer) -> list[Any]:

@@ -96,6 +96,11 @@ class Engine(Protocol):
         Natural logarithms; a sequence of n ids gives n - 1 numbers.
         """
 
+    async def likelihoods(
+        self, token_ids: Sequence[int], base_digest: str, adapter: Adapter | None, top: int
+    ) -> list[TokenLogprob]:
+        """Return how likely each token but the first is, with `top` (0..20) of the likeliest."""
+
     async def load(self, adapter: Adapter) -> None:
         """Make `adapter` resident, so that its first request need not wait for it."""
 
