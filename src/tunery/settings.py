@@ -86,6 +86,9 @@ class Settings(BaseSettings):
         ge=1024,
         description="largest file; one in parts that is not of lines may have 8 GB",
     )
+    responses_kept_days: int = Field(
+        30, ge=1, le=36_500, description="days that a stored response is kept"
+    )
     lease_s: float = Field(15.0, gt=0.5, description="seconds until a silent worker's task moves")
     poll_s: float = Field(0.5, gt=0, description="seconds between looks at the queue")
     sweep_s: float = Field(30.0, gt=0, description="seconds between sweeps of expired objects")

@@ -19,6 +19,8 @@ from tunery.api.routes import (
     models,
     moderations,
     permissions,
+    responses,
+    stored_completions,
     uploads,
     webhooks,
 )
@@ -30,7 +32,9 @@ ROUTES = (
     permissions,
     models,
     chat,
+    stored_completions,
     completions,
+    responses,
     embeddings,
     moderations,
     batches,

@@ -4,6 +4,8 @@ Kept are digests of key and request, the status and the object's id, for a day; 
 """
 
 import hashlib
+from collections.abc import Iterable
+from typing import Any
 
 import orjson
 from fastapi import Request
@@ -21,6 +23,15 @@ def once_key(request: Request, *parts: WireRequest | str) -> OnceKey | None:
     `parts` are what decides the request beside its method and path: the body, or its fields and
     the digest of its file.
     """
+    return _key(request, map(_bytes, parts))
+
+
+def once_key_of(request: Request, value: Any) -> OnceKey | None:
+    """Return the request's key where its whole body is this JSON value."""
+    return _key(request, [orjson.dumps(value, option=orjson.OPT_SORT_KEYS)])
+
+
+def _key(request: Request, parts: Iterable[bytes]) -> OnceKey | None:
     key = request.headers.get("idempotency-key")
     if key is None:
         return None
@@ -31,7 +42,7 @@ def once_key(request: Request, *parts: WireRequest | str) -> OnceKey | None:
         )
     digest = hashlib.sha256(f"{request.method} {request.url.path}".encode())
     for part in parts:
-        digest.update(b"\0" + hashlib.sha256(_bytes(part)).digest())
+        digest.update(b"\0" + hashlib.sha256(part).digest())
     return OnceKey(hashlib.sha256(key.encode()).digest(), digest.digest())
 
 

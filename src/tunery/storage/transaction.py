@@ -18,6 +18,8 @@ from tunery.storage.repositories.labels import LabelRepository
 from tunery.storage.repositories.models import ModelRepository
 from tunery.storage.repositories.once import OnceRepository, forget_old_keys
 from tunery.storage.repositories.permissions import PermissionRepository
+from tunery.storage.repositories.responses import ResponseRepository, remove_expired_responses
+from tunery.storage.repositories.stored_completions import StoredCompletionRepository
 from tunery.storage.repositories.uploads import (
     LeftPart,
     UploadRepository,
@@ -92,6 +94,18 @@ class Transaction:
     ) -> DeliveryQueue:
         """Return every tenant's due deliveries, save those of these projects and endpoints."""
         return DeliveryQueue(self._connection, busy_projects, busy_endpoints)
+
+    def stored_completions(self, tenant: Tenant) -> StoredCompletionRepository:
+        """Return the tenant's stored chat completions."""
+        return StoredCompletionRepository(self._connection, tenant)
+
+    def responses(self, tenant: Tenant) -> ResponseRepository:
+        """Return the tenant's stored responses."""
+        return ResponseRepository(self._connection, tenant)
+
+    def remove_expired_responses(self, now: int) -> int:
+        """Remove every project's responses that are past their time."""
+        return remove_expired_responses(self._connection, now)
 
     def labels(self, tenant: Tenant) -> LabelRepository:
         """Return the metadata that the tenant's objects are found by."""

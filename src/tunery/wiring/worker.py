@@ -19,7 +19,12 @@ from tunery.worker.executor import LocalExecutor
 from tunery.worker.loop import Worker
 from tunery.worker.portal import Portal
 from tunery.worker.stages import Stages
-from tunery.worker.sweep import end_uploads, forget_old_keys, remove_expired_files
+from tunery.worker.sweep import (
+    end_uploads,
+    forget_old_keys,
+    remove_expired_files,
+    remove_expired_responses,
+)
 
 
 def build_worker(settings: Settings) -> Worker:
@@ -64,6 +69,7 @@ def build_worker(settings: Settings) -> Worker:
         ("idempotency keys", forget_old_keys(database)),
         ("files", remove_expired_files(database, blobs)),
         ("uploads", end_uploads(database, blobs)),
+        ("responses", remove_expired_responses(database)),
         ("batches", end_overdue(database)),
     )
     return Worker(

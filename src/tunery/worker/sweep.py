@@ -64,3 +64,13 @@ def remove_expired_files(database: Database, blobs: BlobStore) -> Act:
 def end_uploads(database: Database, blobs: BlobStore) -> Act:
     """Return the act that ends uploads past their hour, and removes the parts of ended ones."""
     return lambda now: multipart_uploads.sweep(database, blobs, now)
+
+
+def remove_expired_responses(database: Database) -> Act:
+    """Return the act that removes stored responses past their time."""
+
+    def act(now: int) -> int:
+        with database.write() as tx:
+            return tx.remove_expired_responses(now)
+
+    return act
