@@ -14,8 +14,10 @@ from tunery.wiring.storage import (
 from tunery.worker.executor import LocalExecutor
 from tunery.worker.loop import Worker
 from tunery.worker.portal import Portal
+from tunery.worker.reporter import ChildReporter
 from tunery.worker.stages import Stages
 from tunery.worker.sweep import forget_old_keys
+from tunery.worker.tracking import Tracking
 
 
 def build_worker(settings: Settings) -> Worker:
@@ -24,19 +26,22 @@ def build_worker(settings: Settings) -> Worker:
     blobs = open_blobs(settings)
     blobs.sweep()
     log = logger()
+    reports = settings.wandb.mode != "disabled"
+    children = {"TUNERY_DATA": str(settings.data_path)}
     stages = Stages(
         database=database,
         blobs=blobs,
         directory=open_directory(settings),
         renderers=renderer_of,
         engine=EmbeddedEngine(engine_file(settings), blobs),
-        executor=LocalExecutor({"TUNERY_DATA": str(settings.data_path)}),
+        executor=LocalExecutor(children),
         portal=Portal(),
         tolerance=Tolerance(
             settings.training.proof_mean,
             settings.training.proof_max,
             settings.training.proof_sequences,
         ),
+        tracking=Tracking(database, ChildReporter(children) if reports else None, log),
         log=log,
     )
     acts = (("idempotency keys", forget_old_keys(database)),)
