@@ -1,8 +1,8 @@
 """A process that dies with the one that started it.
 
-The parent holds the other end of standard input: when the parent is gone, however it went, the pipe
-closes and this process ends at once. Nothing is lost by that, since a kill at any moment is survived
-anyway. What the parent does write is a word a line, for those who listen.
+The parent holds the other end of standard input: when the parent is gone, however it went, the
+pipe closes and this process ends at once. Nothing is lost by that, since a kill at any moment is
+survived anyway. What the parent does write is a word a line, for those who listen.
 """
 
 import os

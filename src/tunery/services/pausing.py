@@ -23,7 +23,7 @@ def pause_job(database: Database, tenant: Tenant, job_id: str) -> Job:
         if job.status not in (JobStatus.QUEUED, JobStatus.RUNNING):
             raise _refused(job, "paused", _WHY_NOT_PAUSED.get(job.status))
         if not held:
-            raise _refused(job, "paused", "is being published, which takes a moment")
+            raise _refused(job, "paused", "it is being published, which takes a moment")
         tx.jobs(tenant).advance(job, JobEvent.PAUSED)
         log(tx, tenant, job_id, "The job was paused")
         return find_job(tx, tenant, job_id)
@@ -42,14 +42,16 @@ def resume_job(database: Database, tenant: Tenant, job_id: str) -> Job:
 
 
 _WHY_NOT_PAUSED = {
-    JobStatus.VALIDATING_FILES: "is validating its files; pause it once it is queued, or cancel it",
-    JobStatus.PAUSED: "is paused already",
+    JobStatus.VALIDATING_FILES: (
+        "it is validating its files; pause it once it is queued, or cancel it"
+    ),
+    JobStatus.PAUSED: "it is paused already",
 }
 
 
 def _refused(job: Job, what: str, why: str | None) -> InvalidRequest:
     """Return the error for a job whose state does not allow it."""
     if why is None:
-        why = f"has already {job.status}" if job.status in TERMINAL else f"is {job.status}"
+        why = f"it has already {job.status}" if job.status in TERMINAL else f"it is {job.status}"
     code = "job_not_pausable" if what == "paused" else "job_not_resumable"
-    return InvalidRequest(f"Job {job.id} {why} and cannot be {what}.", code=code)
+    return InvalidRequest(f"Job {job.id} cannot be {what}: {why}.", code=code)

@@ -27,7 +27,6 @@ from tunery.protocol.fine_tuning import (
     WandbBody,
 )
 
-
 _NOT_RUNNING = (JobStatus.VALIDATING_FILES, JobStatus.QUEUED, JobStatus.PAUSED)
 
 

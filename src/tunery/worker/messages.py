@@ -6,6 +6,7 @@ import orjson
 from pydantic import TypeAdapter
 
 from tunery.domain.jobs import EpochCheckpoint, Snapshot, StepMetrics
+from tunery.domain.ports.tracking import TrackedEnd, TrackedRun
 from tunery.domain.ports.training import (
     ProofRequest,
     RunFailed,
@@ -15,7 +16,6 @@ from tunery.domain.ports.training import (
     TrainingReport,
     TrainingRun,
 )
-from tunery.domain.ports.tracking import TrackedEnd, TrackedRun
 
 _REPORTS: dict[str, TypeAdapter[Any]] = {
     kind.__name__: TypeAdapter(kind)

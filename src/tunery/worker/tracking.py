@@ -89,8 +89,8 @@ class TaskTracking:
     def end(self) -> None:
         """Report where the job stands, if this task trained it or it has come to its end."""
         job = self._tracking.job(self._task)
-        if self._reports is None and job is not None and job.status in TERMINAL:
-            if job.started_at is not None:
-                self._reports = self._tracking.start(self._task, job)
+        ended = job is not None and job.status in TERMINAL and job.started_at is not None
+        if self._reports is None and job is not None and ended:
+            self._reports = self._tracking.start(self._task, job)
         if self._reports is not None:
             self._reports.close(_UNKNOWN if job is None else tracked_end(job))

@@ -30,6 +30,7 @@ from tunery.worker.executor import ChildDied
 from tunery.worker.lease import Lease
 from tunery.worker.portal import Portal
 from tunery.worker.stages import Stages
+from tunery.worker.tracking import Tracking
 
 
 class ScriptedRun:
@@ -104,6 +105,7 @@ def run(
             executor=executor or ScriptedExecutor(),
             portal=portal,
             tolerance=Tolerance(0.1, 0.1, 1),
+            tracking=Tracking(database, None, logger()),
             log=logger(),
         )
         with Lease(database, task, 60, stopping or threading.Event()) as lease:
