@@ -63,10 +63,8 @@ def _read(path: Path) -> OfflineRun:
 
 def _values(items: Any) -> dict[str, Any]:
     """Return the values of a message's items that we passed: wandb's own start with `_`."""
-    names = ((item.key or ".".join(item.nested_key), item.value_json) for item in items)
-    return {
-        name: orjson.loads(value) for name, value in names if name.partition(".")[0] != "_wandb"
-    }
+    named = ((item.key or item.nested_key[0], item.value_json) for item in items)
+    return {name: orjson.loads(value) for name, value in named if name != "_wandb"}
 
 
 def _records(data: bytes) -> Iterator[bytes]:

@@ -18,7 +18,24 @@ from tunery.domain.jobs import StepMetrics
 from tunery.domain.ports.tracking import TrackedEnd, TrackedRun
 
 ENDED_BADLY = ("failed", "cancelled")
-_INIT_S = 45.0
+_QUIET: dict[str, Any] = {
+    "init_timeout": 45.0,
+    "console": "off",
+    "silent": True,
+    "symlink": False,
+    "disable_code": True,
+    "disable_git": True,
+    "disable_job_creation": True,
+    "save_code": False,
+    "program": "tunery",
+    "host": "",
+    "username": "",
+    "email": "",
+    "x_disable_machine_info": True,
+    "x_disable_meta": True,
+    "x_disable_stats": True,
+    "x_save_requirements": False,
+}
 
 
 class WandbRuns:
@@ -39,27 +56,8 @@ class WandbRuns:
         except ImportError:
             raise Unavailable("the wandb package is not installed on this server") from None
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        mode = "online" if online else "offline"
         with _told():
-            settings = wandb.Settings(
-                mode="online" if online else "offline",
-                root_dir=str(folder),
-                console="off",
-                silent=True,
-                disable_code=True,
-                disable_git=True,
-                disable_job_creation=True,
-                save_code=False,
-                symlink=False,
-                program="tunery",
-                host="",
-                username="",
-                email="",
-                init_timeout=_INIT_S,
-                x_disable_machine_info=True,
-                x_disable_meta=True,
-                x_disable_stats=True,
-                x_save_requirements=False,
-            )
             self._runs: list[Any] = [
                 wandb.init(
                     id=run_id,
@@ -70,7 +68,8 @@ class WandbRuns:
                     config=run.config,
                     resume="allow",
                     reinit="create_new",
-                    settings=settings,
+                    # Made anew for each: a run leaves its entity in them.
+                    settings=wandb.Settings(mode=mode, root_dir=str(folder), **_QUIET),
                 )
                 for run_id, wanted in zip(run.run_ids, run.integrations, strict=True)
             ]
@@ -99,7 +98,7 @@ def _set_environment(folder: Path, api_key: str | None, base_url: str | None) ->
         del os.environ[name]
     os.environ["WANDB_ERROR_REPORTING"] = "false"  # to wandb's makers, of wandb's own errors
     for name in ("WANDB_CONFIG_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR"):
-        os.environ[name] = str(folder / ".wandb")
+        os.environ[name] = str(folder / "settings")  # `.wandb` would be taken for the runs' own
     if api_key is not None:
         os.environ["WANDB_API_KEY"] = api_key
     if base_url is not None:

@@ -100,6 +100,11 @@ class _ChildReports:
         """Whether there is still something to be done."""
         return self._thread.is_alive()
 
+    @property
+    def pid(self) -> int | None:
+        """Return the process's id, once there is one."""
+        return None if self._child is None else self._child.pid
+
     def step(self, metrics: StepMetrics) -> None:
         """Report a step."""
         self._put(encode_tracked(metrics))
@@ -150,6 +155,7 @@ class _ChildReports:
                 child.stdin.write(line)
                 if self._lines.empty():
                     child.stdin.flush()
+            child.stdin.flush()
         if self._cut.is_set():
             self._kill()
         try:
