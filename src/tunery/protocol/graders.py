@@ -174,7 +174,8 @@ SingleGrader = Annotated[
 
 
 def _graders_kind(value: Any) -> str:
-    return "[one]" if isinstance(value, dict) and isinstance(value.get("type"), str) else "[map]"
+    is_map = isinstance(value, dict) and not isinstance(value.get("type"), str)
+    return "[map]" if is_map else "[one]"
 
 
 class MultiGrader(Request):

@@ -18,6 +18,7 @@ from support.wandb_folder import OfflineRun, offline_runs
 from tunery.domain.jobs import StepMetrics, WandbIntegration
 from tunery.domain.ports.tracking import TrackedEnd, TrackedRun
 from tunery.worker import reporter as module
+from tunery.worker.messages import TRACKED
 from tunery.worker.reporter import FAILED, FELL_BEHIND, LATE, ChildReporter
 
 RUN = TrackedRun(
@@ -194,7 +195,8 @@ def test_without_the_package_there_is_one_warning(tmp_path: Path) -> None:
 def test_a_refusal_is_told_without_its_text(tmp_path: Path) -> None:
     (tmp_path / "wandb.py").write_text(
         "class Refused(Exception): pass\n"
-        "class Settings:\n    def __init__(self, **_): raise Refused('https://user:key@host')\n"
+        "def init(**_): raise Refused('https://user:key@host')\n"
+        "Settings = dict\n"
     )
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     settings = environment(tmp_path / "data", PYTHONPATH=path)
@@ -252,6 +254,7 @@ def test_a_reporter_that_is_closed_leaves_nothing_and_blames_nobody() -> None:
 PARENT = """
 import sys
 from tunery.domain.jobs import StepMetrics
+from tunery.worker.messages import TRACKED
 from tunery.worker.reporter import ChildReporter
 from tunery.worker.messages import TRACKED
 reports = ChildReporter({"TUNERY_DATA": sys.argv[1]}).start(
@@ -264,7 +267,7 @@ sys.stdin.readline()
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 def test_a_parent_that_is_killed_leaves_a_whole_run_and_no_process(tmp_path: Path) -> None:
-    with python(PARENT, str(tmp_path), module.TRACKED.dump_json(RUN).decode()) as parent:
+    with python(PARENT, str(tmp_path), TRACKED.dump_json(RUN).decode()) as parent:
         folder = tmp_path / "wandb/wandb"
         wait_for(lambda: bool(list(folder.glob("*/*.wandb"))), "the run's file")
         children = descendants(parent.pid)

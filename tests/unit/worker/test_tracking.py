@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -48,9 +49,9 @@ class NotingReporter:
         self.closed = True
 
 
-def add(database: Database, status: JobStatus = JobStatus.RUNNING, **changes: object) -> None:
+def add(database: Database, status: JobStatus = JobStatus.RUNNING, **changes: Any) -> None:
     with database.write() as tx:
-        values = {"started_at": 5, "integrations": WANTED, "seed": 7, **changes}
+        values: dict[str, Any] = {"started_at": 5, "integrations": WANTED, "seed": 7, **changes}
         tx.jobs(OURS).add(a_job(status=status, resolved=Hyperparameters(3, 2, 0.5), **values))
 
 
