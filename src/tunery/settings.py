@@ -64,6 +64,19 @@ class WandbSettings(BaseModel):
         return self
 
 
+class WebhookSettings(BaseModel):
+    """Events sent to receivers that projects name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    allow_private: bool = Field(
+        False, description="receivers on plain HTTP, loopback and private networks are allowed"
+    )
+    retry_s: float = Field(
+        5.0, gt=0, le=3600, description="seconds before the first retry; later ones wait longer"
+    )
+
+
 class Settings(BaseSettings):
     """The service's settings. Defaults run everything on one machine, on loopback."""
 
@@ -91,12 +104,16 @@ class Settings(BaseSettings):
     lease_s: float = Field(15.0, gt=0.5, description="seconds until a silent worker's task moves")
     poll_s: float = Field(0.5, gt=0, description="seconds between looks at the queue")
     sweep_s: float = Field(30.0, gt=0, description="seconds between sweeps of expired objects")
+    batch_concurrency: int = Field(
+        8, ge=1, le=256, description="answers made at the same time for batches, of engine.rows"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="the least that is logged"
     )
     engine: EngineSettings = EngineSettings()
     training: TrainingSettings = TrainingSettings()
     wandb: WandbSettings = WandbSettings()
+    webhooks: WebhookSettings = WebhookSettings()
 
     @property
     def data_path(self) -> Path:

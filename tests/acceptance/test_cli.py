@@ -26,6 +26,8 @@ COMMANDS: tuple[list[str], ...] = (
     ["models", "list"],
     ["models", "pull"],
     ["models", "add"],
+    ["models", "alias"],
+    ["models", "unalias"],
 )
 
 
@@ -148,7 +150,7 @@ def test_a_folder_that_is_no_model_is_refused_in_one_line(
         done = tunery("models", "add", name, folder, env=own)
         assert done.returncode == 1, (name, folder)
         one_line(done.stderr)
-    assert "No base model in" in tunery("models", "list", env=own).stdout
+    assert "No model in" in tunery("models", "list", env=own).stdout
 
 
 def test_a_setting_that_makes_no_sense_is_named_in_one_line(env: dict[str, str]) -> None:

@@ -21,9 +21,11 @@ from transformers import AutoModelForCausalLM
 from tunery.datasets.tokenizer import TextTokenizer
 from tunery.domain.errors import TuneryError
 from tunery.domain.jobs import Adapter
+from tunery.domain.models import EmbeddingModel
 from tunery.domain.ports.blobs import BlobStore
 from tunery.domain.ports.engine import Delta
 from tunery.engine.adapters import AdapterStack
+from tunery.engine.embedding import EmbeddingServer
 from tunery.engine.sampling import Sampling
 from tunery.engine.scheduler import Limits, Row, Scheduler
 from tunery.engine.server import EngineServer, start_thread
@@ -238,6 +240,7 @@ def serving(
     rows: int = 4,
     queue: int = 16,
     places: int = 2,
+    find_embedding: Callable[[str], EmbeddingModel | None] = lambda _: None,
 ) -> Iterator[Served]:
     """Run an engine on a free port and write its address."""
     tokenizer = tokenizer or TextTokenizer(folder)
@@ -254,6 +257,7 @@ def serving(
         context_tokens=context,
         secret=SECRET,
     ).app()
+    EmbeddingServer(scheduler, find_embedding, queue).mount(app)
     config = uvicorn.Config(app, log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -12,6 +12,7 @@ import pytest
 
 from support.tiny import CONTEXT
 from tunery.datasets.rendering import ChatRenderer
+from tunery.domain.batches import Batch, BatchStatus
 from tunery.domain.files import FilePurpose, FileStatus, StoredFile
 from tunery.domain.jobs import (
     Adapter,
@@ -84,6 +85,49 @@ def a_job(job_id: str = "ftjob-1", **changes: Any) -> Job:
         finished_at=None,
     )
     return dataclasses.replace(job, **changes)
+
+
+def a_batch(batch_id: str = "batch_1", **changes: Any) -> Batch:
+    """Return a batch that was just created."""
+    batch = Batch(
+        id=batch_id,
+        key_id="key_1",
+        endpoint="/v1/chat/completions",
+        input_file_id="file-1",
+        completion_window="24h",
+        output_expires_after_s=None,
+        metadata=None,
+        status=BatchStatus.VALIDATING,
+        errors=(),
+        model=None,
+        output_file_id=None,
+        error_file_id=None,
+        total=0,
+        completed=0,
+        failed=0,
+        input_tokens=0,
+        output_tokens=0,
+        created_at=1_700_000_000,
+        expires_at=4_000_000_000,
+    )
+    return dataclasses.replace(batch, **changes)
+
+
+def batch_line(number: int, **changes: Any) -> bytes:
+    """Return a line of a batch's input file."""
+    line = {
+        "custom_id": f"request-{number}",
+        "method": "POST",
+        "url": "/v1/chat/completions",
+        "body": {"model": "gpt-tiny", "number": number},
+        **changes,
+    }
+    return orjson.dumps(line) + b"\n"
+
+
+def batch_lines(count: int) -> bytes:
+    """Return a batch's input file: lines 1 to `count`."""
+    return b"".join(batch_line(number) for number in range(1, count + 1))
 
 
 def an_entry(number: int, *, metrics: StepMetrics | None = None) -> LogEntry:

@@ -8,6 +8,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
+from tunery.api.body import refuse_encoded
 from tunery.domain.errors import InvalidRequest, TooLarge
 
 MAX_PARTS = 16
@@ -126,6 +127,7 @@ async def read_form(
     on_file_bytes: Callable[[bytes], None],
 ) -> UploadForm:
     """Read the request's form to its end; the callbacks run on another thread, in order."""
+    refuse_encoded(request)
     content_type, options = parse_options_header(request.headers.get("content-type", ""))
     boundary = options.get(b"boundary")
     if content_type != b"multipart/form-data" or not boundary:

@@ -23,7 +23,7 @@ app.command("work", help="Run a worker alone: it checks files, trains and publis
 app.command("engine", help="Run the embedded engine alone.")(processes.engine)
 app.command("doctor", help="Say what is wrong with this set-up, and how to mend it.")(doctor.doctor)
 app.add_typer(keys.app, name="keys", help="Create, list and revoke API keys.")
-app.add_typer(models.app, name="models", help="List, fetch and add base models.")
+app.add_typer(models.app, name="models", help="List, fetch, add and name models.")
 app.add_typer(children.app, name="child", hidden=True)
 
 

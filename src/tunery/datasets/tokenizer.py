@@ -5,9 +5,12 @@ characters; only the chat template's own text may produce special tokens.
 """
 
 import json
+import re
 from pathlib import Path
 
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, decoders
+
+_BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")  # how SentencePiece spells a byte of its own
 
 
 class TextTokenizer:
@@ -23,7 +26,12 @@ class TextTokenizer:
             tokenizer.no_truncation()
         self._text.encode_special_tokens = True
         self.eos_ids = _eos_ids(folder, self._template)
+        self.vocabulary = self._template.get_vocab_size(with_added_tokens=True)
         self.longest_token = max(map(len, self._template.get_vocab()))
+        added = self._template.get_added_tokens_decoder().items()
+        self._special = {token_id: str(token) for token_id, token in added if token.special}
+        self._byte_level = _decodes_byte_level(self._template)
+        self._bytes: dict[int, bytes] = {}
 
     def template_ids(self, text: str) -> list[int]:
         """Return the ids of a template's own text, special tokens included."""
@@ -37,11 +45,63 @@ class TextTokenizer:
         """Return the text of ids, special tokens left out; a cut character shows as U+FFFD."""
         return str(self._template.decode(ids, skip_special_tokens=True))
 
+    def token_id_bytes(self, token_id: int) -> bytes:
+        """Return what a token adds to a text's UTF-8 bytes: maybe a part of a character.
+
+        Exact for byte-level BPE: the bytes of ids, put together, are those of their text. With
+        other tokenizers they are those of the token's text after another token. Special tokens,
+        and ids that the tokenizer does not know, add nothing.
+        """
+        found = self._bytes.get(token_id)
+        if found is None:
+            found = self._bytes[token_id] = self._token_bytes(token_id)
+        return found
+
+    def token_id_text(self, token_id: int) -> str:
+        r"""Return a token's text, a lone byte of a character as \xNN; a special token's name."""
+        if token_id in self._special:
+            return self._special[token_id]
+        return self.token_id_bytes(token_id).decode("utf-8", "backslashreplace")
+
+    def _token_bytes(self, token_id: int) -> bytes:
+        spelled = self._template.id_to_token(token_id)
+        if spelled is None or token_id in self._special:
+            return b""
+        if self._byte_level:
+            if all(char in _BYTE_OF for char in spelled):
+                return bytes(_BYTE_OF[char] for char in spelled)
+            return str(spelled).encode()  # an added token with, say, a space in it
+        if single := _BYTE_TOKEN.fullmatch(spelled):
+            return bytes.fromhex(single[1])
+        before = self.text_ids("a")  # some tokenizers drop the space before the first word
+        return self.decode([*before, token_id])[len(self.decode(before)) :].encode()
+
 
 def _encode(tokenizer: Tokenizer, text: str) -> list[int]:
     """Return the ids of a text. As a batch of one: only that lets other threads run meanwhile."""
     (encoding,) = tokenizer.encode_batch([text], add_special_tokens=False)
     return list(encoding.ids)
+
+
+def _byte_of_char() -> dict[str, int]:
+    """Return GPT-2's alphabet: what prints in Latin-1 is itself, the rest counts on from 256."""
+    printed = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printed]
+    return {chr(byte): byte for byte in printed} | {
+        chr(256 + place): byte for place, byte in enumerate(others)
+    }
+
+
+_BYTE_OF = _byte_of_char()
+
+
+def _decodes_byte_level(tokenizer: Tokenizer) -> bool:
+    """Return whether the decoder, or the only one of a sequence, maps characters to bytes."""
+    decoder = tokenizer.decoder
+    if isinstance(decoder, decoders.Sequence):
+        steps = json.loads(decoder.__getstate__())["decoders"]
+        return [step["type"] for step in steps] == ["ByteLevel"]
+    return isinstance(decoder, decoders.ByteLevel)
 
 
 def _eos_ids(folder: Path, tokenizer: Tokenizer) -> frozenset[int]:

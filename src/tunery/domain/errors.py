@@ -3,7 +3,8 @@
 TuneryError
 ├── InvalidRequest           the request cannot be honoured as it stands
 │   ├── ContextTooLong       the prompt and the answer do not fit the model's context
-│   └── TooLarge             the request has more bytes than are taken
+│   ├── TooLarge             the request has more bytes than are taken
+│   └── UnsupportedMedia     the request's bytes are packed in a way that is not taken
 ├── Unauthenticated          no key, or one that is not ours
 ├── Forbidden                a key that may not do this
 ├── NotFound                 nothing under that id in this project
@@ -47,6 +48,10 @@ class ContextTooLong(InvalidRequest):
 
 class TooLarge(InvalidRequest):
     """The request has more bytes than are taken."""
+
+
+class UnsupportedMedia(InvalidRequest):
+    """The request's bytes are packed in a way that is not taken."""
 
 
 class Unauthenticated(TuneryError):

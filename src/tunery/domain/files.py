@@ -14,9 +14,12 @@ class FilePurpose(StrEnum):
     USER_DATA = "user_data"
     EVALS = "evals"
     FINE_TUNE_RESULTS = "fine-tune-results"
+    BATCH_OUTPUT = "batch_output"
 
 
-UPLOAD_PURPOSES = tuple(purpose for purpose in FilePurpose if purpose != "fine-tune-results")
+UPLOAD_PURPOSES = tuple(
+    purpose for purpose in FilePurpose if purpose not in ("fine-tune-results", "batch_output")
+)
 JSONL_PURPOSES = (FilePurpose.FINE_TUNE, FilePurpose.BATCH)
 
 
@@ -41,6 +44,7 @@ class StoredFile:
     status: FileStatus
     status_details: str | None
     created_at: int
+    expires_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Models: the bases in the catalogue, the tuned models made from them, and how they are named."""
+"""Models: those of the catalogue, the tuned models made from its bases, and how they are named."""
 
 import re
 from dataclasses import dataclass
@@ -38,6 +38,25 @@ class BaseModel:
     @property
     def names(self) -> tuple[str, ...]:
         """Return every name this base answers to, its own first."""
+        return (self.name, *self.aliases)
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingModel:
+    """A model of the catalogue that turns a text into a vector of length 1."""
+
+    name: str
+    aliases: tuple[str, ...]
+    path: str
+    digest: str  # SHA-256 over weights, configuration, pooling and tokenizer
+    dimensions: int
+    max_tokens: int  # of one text, those that the model puts around it included
+    price: Decimal  # US dollars a million tokens
+    created_at: int
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return every name this model answers to, its own first."""
         return (self.name, *self.aliases)
 
 

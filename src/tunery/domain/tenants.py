@@ -40,3 +40,4 @@ class Caller:
     tenant: Tenant
     key_id: str
     request_id: str
+    batch: bool = False  # a line of a batch: at half the price, and asked again if broken off

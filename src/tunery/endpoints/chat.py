@@ -1,14 +1,16 @@
 """/v1/chat/completions: a conversation in, an answer out, whole or in chunks."""
 
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from anyio.to_thread import run_sync
 
 from tunery.domain.ids import new_id
+from tunery.domain.ports.engine import TokenLogprob
 from tunery.domain.tenants import Caller
-from tunery.endpoints.generating import Generating
+from tunery.endpoints.generating import Generating, Made
 from tunery.endpoints.parts import Parts
 from tunery.protocol.chat import CreateChatCompletionRequest
 from tunery.protocol.chat_completion import ChatCompletion, ChatCompletionChunk
@@ -16,12 +18,12 @@ from tunery.services import chat
 from tunery.wire.chat import (
     ChunkMaker,
     check_request,
-    from_wire_stop,
     to_wire_choice,
     to_wire_completion,
     to_wire_usage,
 )
 from tunery.wire.messages import from_wire_messages
+from tunery.wire.options import from_wire_options
 from tunery.wire.requests import from_wire_value
 
 
@@ -75,8 +77,8 @@ class ChatAnswer:
         for index in range(len(self._generating.made)):
             yield maker.first(index)
         async for index, delta in self._generating.pieces():
-            if delta.text:
-                yield maker.text(index, delta.text)
+            if delta.text or delta.logprobs:
+                yield maker.text(index, delta)
         await self.close()
         for index, made in enumerate(self._generating.made):
             yield maker.last(index, made.finish_reason or "stop")
@@ -87,6 +89,9 @@ class ChatAnswer:
         """Stop the engine's work and write the ledger, whatever became of the request."""
         await self._generating.close()
 
+    def _logprobs(self, made: Made) -> Sequence[TokenLogprob] | None:
+        return made.logprobs if self.body.logprobs else None
+
     def _completion(self) -> ChatCompletion:
         generating = self._generating
         return to_wire_completion(
@@ -95,7 +100,7 @@ class ChatAnswer:
             model=generating.prepared.model.name,
             fingerprint=generating.fingerprint,
             choices=[
-                to_wire_choice(index, made.text, made.finish_reason)
+                to_wire_choice(index, made.text, self._logprobs(made), made.finish_reason)
                 for index, made in enumerate(generating.made)
             ],
             usage=to_wire_usage(generating.prepared.prompt_tokens, generating.completion_tokens),
@@ -108,11 +113,10 @@ def _request(body: CreateChatCompletionRequest) -> chat.ChatRequest:
     return chat.ChatRequest(
         model=body.model,
         messages=from_wire_messages(body.messages),
-        max_tokens=limit,
-        temperature=1.0 if body.temperature is None else float(body.temperature),
-        top_p=1.0 if body.top_p is None else float(body.top_p),
-        stop=from_wire_stop(body.stop),
-        seed=body.seed,
-        n=body.n or 1,
+        options=replace(
+            from_wire_options(body),
+            max_tokens=limit,
+            top_logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+        ),
         end_user=body.safety_identifier or body.user,
     )

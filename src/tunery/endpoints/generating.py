@@ -2,15 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import anyio
 
 from tunery.domain.errors import TuneryError
-from tunery.domain.ports.engine import Delta
+from tunery.domain.ports.engine import Delta, TokenLogprob
 from tunery.domain.tenants import Caller
 from tunery.endpoints.parts import Parts
 from tunery.services.answers import PreparedAnswer, settle
+
+_AT_ONCE = 16  # choices of one request that are generated together: one caller is no crowd
 
 
 @dataclass(slots=True)
@@ -20,10 +22,12 @@ class Made:
     text: str = ""
     completion_tokens: int = 0
     finish_reason: str | None = None
+    logprobs: list[TokenLogprob] = field(default_factory=list)
 
     def add(self, delta: Delta) -> None:
         """Take the next piece."""
         self.text += delta.text
+        self.logprobs += delta.logprobs
         self.completion_tokens = delta.completion_tokens
         self.finish_reason = delta.finish_reason
 
@@ -66,12 +70,15 @@ class Generating:
             yield number, delta
 
     async def whole(self) -> None:
-        """Generate to the end. What fails was not served, and is not charged."""
+        """Generate to the end. What fails was not served, and is not charged.
+
+        Nor is a batch's line that is broken off: it is asked again, or never delivered.
+        """
         try:
             async for _ in self.pieces():
                 pass
-        except TuneryError:
-            self._settled = True
+        except BaseException as error:
+            self._settled = self._caller.batch or isinstance(error, TuneryError)
             raise
         finally:
             await self.close()
@@ -108,12 +115,14 @@ async def _one(stream: AsyncGenerator[Delta, None]) -> AsyncGenerator[tuple[int,
 async def _several(
     streams: Sequence[AsyncGenerator[Delta, None]],
 ) -> AsyncGenerator[tuple[int, Delta], None]:
+    places = asyncio.Semaphore(_AT_ONCE)
     waiting: asyncio.Queue[tuple[int, Delta | BaseException | None]] = asyncio.Queue()
 
     async def forward(number: int, stream: AsyncGenerator[Delta, None]) -> None:
         try:
-            async for delta in stream:
-                waiting.put_nowait((number, delta))
+            async with places:
+                async for delta in stream:
+                    waiting.put_nowait((number, delta))
             waiting.put_nowait((number, None))
         except Exception as error:
             waiting.put_nowait((number, error))

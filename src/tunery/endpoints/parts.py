@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tunery.datasets.embedding import EmbeddingTokenizer
 from tunery.datasets.rendering import ChatRenderer
-from tunery.domain.models import BaseModel
+from tunery.domain.models import BaseModel, EmbeddingModel
+from tunery.domain.ports.embedding import Embedder
 from tunery.domain.ports.engine import Engine
 from tunery.services.models import ModelDirectory
 from tunery.storage.database import Database
@@ -19,3 +21,5 @@ class Parts:
     renderers: Callable[[BaseModel], ChatRenderer]
     engine: Engine
     engine_context_tokens: int
+    embedder: Embedder
+    embedding_tokenizers: Callable[[EmbeddingModel], EmbeddingTokenizer]

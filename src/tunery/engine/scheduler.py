@@ -16,9 +16,9 @@ from torch import Tensor
 
 from tunery.datasets.tokenizer import TextTokenizer
 from tunery.domain.errors import Overloaded, TuneryError
-from tunery.domain.ports.engine import Delta
+from tunery.domain.ports.engine import Delta, TokenLogprob
 from tunery.engine.adapters import AdapterStack
-from tunery.engine.sampling import Sampling, choose
+from tunery.engine.sampling import Likelihood, Sampling, likelihoods, sample
 from tunery.engine.text import TextStream
 from tunery.model.attention import CachedLayout, SlotCache
 from tunery.model.base import BaseNetwork
@@ -63,11 +63,22 @@ class Row:
     slot: int = -1
     computed: int = 0  # tokens whose keys and values are in the slot
     made: list[int] = field(default_factory=list)
+    told: int = 0  # tokens whose log-probabilities have been given out
+    untold: list[TokenLogprob] = field(default_factory=list)
 
     @property
     def decodes(self) -> bool:
         """Whether the prompt is computed and the row makes one token a step."""
         return bool(self.made)
+
+    def tell(self) -> tuple[TokenLogprob, ...]:
+        """Return the log-probabilities that are due: of the tokens whose text is given out."""
+        if self.text is None or not self.untold:
+            return ()
+        due = tuple(self.untold[: self.text.delivered - self.told])
+        del self.untold[: len(due)]
+        self.told += len(due)
+        return due
 
 
 class Scheduler:
@@ -97,12 +108,18 @@ class Scheduler:
         self._active: dict[int, Row] = {}
         self._waiting: deque[Row] = deque()
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._work: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
 
     # ---- from any thread
 
     def call(self, command: Callable[[], None]) -> None:
         """Have `command` run between two steps."""
         self._inbox.put(command)
+
+    def call_in_turn(self, work: Callable[[], None]) -> None:
+        """Have `work` run between two steps, and no other of its kind between the same two."""
+        self._work.put(work)
+        self._inbox.put(idle_callback)  # wakes the scheduler up
 
     def stop(self) -> None:
         """End `run` after the current step."""
@@ -134,12 +151,14 @@ class Scheduler:
     def run(self) -> None:
         """Work until `stop`."""
         while True:
-            idle = not self._active and not self._waiting
+            idle = not self._active and not self._waiting and self._work.empty()
             try:
                 while (command := self._inbox.get(block=idle)) is not None:
                     command()
                     idle = False
             except queue.Empty:
+                if not self._work.empty():
+                    self._work.get()()
                 self.step()
                 continue
             return
@@ -229,9 +248,10 @@ class Scheduler:
             first += count
         if rows:
             logits = self._head(hidden[torch.tensor(wanted)])
-            for row, token in zip(
-                rows, choose(logits, [row.sampling for row in rows]), strict=True
-            ):
+            found = sample(logits, [row.sampling for row in rows])
+            for row, (token, likelihood) in zip(rows, found, strict=True):
+                if likelihood is not None:
+                    row.untold.append(self._token_logprob(token, likelihood))
                 self._advance(row, token)
 
     def _score(self, row: Row, count: int, hidden: Tensor) -> None:
@@ -242,26 +262,38 @@ class Scheduler:
             logits = self._head(hidden[: len(following)]).float()
             chosen = logits.gather(1, torch.tensor(following)[:, None])[:, 0]
             row.scores += (chosen - torch.logsumexp(logits, -1)).tolist()
+            asked = [row.sampling] * len(following)
+            for token, likelihood in zip(
+                following, likelihoods(logits, asked, following), strict=True
+            ):
+                if likelihood is not None:
+                    row.untold.append(self._token_logprob(token, likelihood))
+
+    def _token_logprob(self, token: int, likelihood: Likelihood) -> TokenLogprob:
+        spell, data = self._tokenizer.token_id_text, self._tokenizer.token_id_bytes
+        top = tuple((spell(other), data(other), value) for other, value in likelihood.top)
+        return TokenLogprob(spell(token), data(token), likelihood.logprob, top)
 
     def _advance(self, row: Row, token: int) -> None:
         assert row.text is not None  # noqa: S101 - only rows that make text come here
         row.made.append(token)
         count = len(row.made)
         if token in self._tokenizer.eos_ids:
-            row.on_delta(Delta(row.text.close(), count, "stop"))
+            text = row.text.close()
+            row.on_delta(Delta(text, count, "stop", row.tell()))
             self._end(row, None)
             return
         text = row.text.add(token)
         if row.text.stopped:
-            row.on_delta(Delta(text, count, "stop"))
+            row.on_delta(Delta(text, count, "stop", row.tell()))
             self._end(row, None)
         elif count >= row.max_tokens:
             text += row.text.close()
             ended = self._stopped(row.text)
-            row.on_delta(Delta(text, count, "stop" if ended else "length"))
+            row.on_delta(Delta(text, count, "stop" if ended else "length", row.tell()))
             self._end(row, None)
         else:
-            row.on_delta(Delta(text, count))
+            row.on_delta(Delta(text, count, None, row.tell()))
 
     @staticmethod
     def _stopped(text: TextStream) -> bool:

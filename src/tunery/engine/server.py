@@ -11,21 +11,26 @@ from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any
 
 import orjson
-from fastapi import Depends, FastAPI, Header, HTTPException, Request
+from fastapi import Depends, FastAPI, Header, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, Strict
 from starlette.types import Receive, Scope, Send
 
 from tunery.datasets.tokenizer import TextTokenizer
 from tunery.domain.errors import Overloaded, TuneryError
 from tunery.domain.ports.engine import Delta
+from tunery.engine.between_steps import between_steps
 from tunery.engine.sampling import Sampling
 from tunery.engine.scheduler import NotResident, Row, Scheduler, idle_callback
 from tunery.engine.text import TextStream
 from tunery.model import adapter_file
 
 MAX_ADAPTER_BYTES = 512 * 1024 * 1024
+MAX_BIASES = 1024
 TokenId = Annotated[int, Field(ge=0)]
+Bias = Annotated[float, Field(ge=-100, le=100)]
+Penalty = Annotated[float, Field(ge=-2, le=2)]
 
 
 class _RowStream(StreamingResponse):
@@ -45,7 +50,7 @@ class _RowStream(StreamingResponse):
 class GenerateBody(BaseModel):
     """A generation, as the engine's client sends it."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     prompt_ids: list[TokenId] = Field(min_length=1)
     base_digest: str
@@ -55,6 +60,12 @@ class GenerateBody(BaseModel):
     top_p: float = Field(ge=0, le=1)
     stop: list[str] = Field(max_length=16)
     seed: int | None = Field(ge=-(2**63), lt=2**63)
+    presence_penalty: Penalty = 0.0
+    frequency_penalty: Penalty = 0.0
+    logit_bias: list[Annotated[tuple[TokenId, Bias], Strict(False)]] = Field(
+        default=[], max_length=MAX_BIASES
+    )
+    top_logprobs: int | None = Field(default=None, ge=0, le=20)
 
 
 class ScoreBody(BaseModel):
@@ -65,6 +76,17 @@ class ScoreBody(BaseModel):
     token_ids: list[Annotated[list[TokenId], Field(min_length=2)]] = Field(min_length=1)
     base_digest: str
     adapter: str | None
+
+
+class LikelihoodsBody(BaseModel):
+    """A text whose tokens' likelihoods are asked for, as the engine's client sends it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    token_ids: Annotated[list[TokenId], Field(min_length=2)]
+    base_digest: str
+    adapter: str | None
+    top: int = Field(ge=0, le=20)
 
 
 class EngineServer:
@@ -92,10 +114,12 @@ class EngineServer:
         app = FastAPI(openapi_url=None, dependencies=[Depends(self._authorize)])
         app.post("/generate")(self.generate)
         app.post("/score")(self.score)
+        app.post("/likelihoods")(self.likelihoods)
         app.put("/adapters")(self.load)
         app.delete("/adapters")(self.unload)
         app.get("/health")(self.health)
         app.add_exception_handler(TuneryError, _refuse)
+        app.add_exception_handler(RequestValidationError, _refuse_body)
         return app
 
     def _authorize(self, authorization: Annotated[str, Header()] = "") -> None:
@@ -105,6 +129,7 @@ class EngineServer:
     async def generate(self, body: GenerateBody, request: Request) -> StreamingResponse:
         """Stream an answer as JSON lines; a client that goes away cancels it."""
         self._check(body.base_digest, body.prompt_ids, body.max_tokens)
+        self._check_biases(body.logit_bias)
         loop = asyncio.get_running_loop()
         results: asyncio.Queue[Delta | TuneryError | None] = asyncio.Queue()
 
@@ -115,7 +140,15 @@ class EngineServer:
             prompt_ids=body.prompt_ids,
             adapter=body.adapter,
             max_tokens=body.max_tokens,
-            sampling=Sampling(body.temperature, body.top_p, body.seed),
+            sampling=Sampling(
+                body.temperature,
+                body.top_p,
+                body.seed,
+                body.presence_penalty,
+                body.frequency_penalty,
+                tuple(body.logit_bias),
+                body.top_logprobs,
+            ),
             text=TextStream(self._tokenizer, tuple(body.stop)),
             on_delta=deliver,
             on_end=deliver,
@@ -131,7 +164,7 @@ class EngineServer:
                 if isinstance(result, TuneryError):
                     yield orjson.dumps({"error": result.message}) + b"\n"
                     return
-                yield orjson.dumps(result) + b"\n"
+                yield orjson.dumps(result, default=bytes.hex) + b"\n"
         finally:
             self._cancel(row)
 
@@ -144,11 +177,17 @@ class EngineServer:
         """Return log-probabilities, computed by the path that answers requests."""
         for ids in body.token_ids:
             self._check(body.base_digest, ids, 0)
-        return list(
-            await asyncio.gather(*(self._score_one(ids, body.adapter) for ids in body.token_ids))
-        )
+        rows = (self._scored(ids, body.adapter, None) for ids in body.token_ids)
+        return [row.scores or [] for row in await asyncio.gather(*rows)]
 
-    async def _score_one(self, ids: list[int], adapter: str | None) -> list[float]:
+    async def likelihoods(self, body: LikelihoodsBody) -> Response:
+        """Return how likely each token but the first is, and the likeliest ones in its place."""
+        self._check(body.base_digest, body.token_ids, 0)
+        row = await self._scored(body.token_ids, body.adapter, body.top)
+        told = orjson.dumps(row.untold, default=bytes.hex)
+        return Response(told, media_type="application/json")
+
+    async def _scored(self, ids: list[int], adapter: str | None, top: int | None) -> Row:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
 
@@ -159,23 +198,22 @@ class EngineServer:
 
             loop.call_soon_threadsafe(settle)
 
-        scores: list[float] = []
         row = Row(
             prompt_ids=ids,
             adapter=adapter,
             max_tokens=0,
-            sampling=Sampling(0, 1, None),
+            sampling=Sampling(0, 1, None, top_logprobs=top),
             text=None,
             on_delta=idle_callback,
             on_end=ended,
-            scores=scores,
+            scores=[],
         )
         await self._on_scheduler(lambda: self._scheduler.submit(row))
         try:
             await done
         finally:
             row.cancelled = True
-        return scores
+        return row
 
     async def load(
         self, request: Request, name: str, x_adapter_config: Annotated[str, Header()]
@@ -227,24 +265,20 @@ class EngineServer:
                 f" {self._context_tokens} tokens with ids below {self._vocabulary}.",
             )
 
+    def _check_biases(self, biases: list[tuple[int, float]]) -> None:
+        ids = {token for token, _ in biases}
+        if len(ids) < len(biases):
+            raise HTTPException(400, "Got a logit bias twice for one token; send each id once.")
+        if ids and max(ids) >= self._vocabulary:
+            raise HTTPException(
+                400,
+                f"Got a logit bias for token {max(ids)}; this engine takes ids below"
+                f" {self._vocabulary}.",
+            )
+
     async def _on_scheduler(self, action: Callable[[], Any]) -> Any:
         """Run `action` between two steps and return its result."""
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[Any] = loop.create_future()
-
-        def settle(result: Any, error: BaseException | None) -> None:
-            if not done.done():
-                done.set_exception(error) if error else done.set_result(result)
-
-        def command() -> None:
-            try:
-                result, error = action(), None
-            except Exception as caught:
-                result, error = None, caught
-            loop.call_soon_threadsafe(settle, result, error)
-
-        self._scheduler.call(command)
-        return await done
+        return await between_steps(self._scheduler.call, action)
 
 
 async def _refuse(request: Request, error: Exception) -> JSONResponse:
@@ -253,6 +287,13 @@ async def _refuse(request: Request, error: Exception) -> JSONResponse:
         404 if isinstance(error, NotResident) else 503 if isinstance(error, Overloaded) else 409
     )
     return JSONResponse({"detail": error.message, "code": error.code}, status_code=status)
+
+
+async def _refuse_body(request: Request, error: Exception) -> JSONResponse:
+    """Say what is wrong without saying the value again: it may be long, or no JSON (NaN)."""
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this type
+    found = (f"{'.'.join(map(str, one['loc'][1:]))}: {one['msg']}" for one in error.errors())
+    return JSONResponse({"detail": "; ".join(found)}, status_code=422)
 
 
 def start_thread(build: Callable[[], Scheduler]) -> Scheduler:

@@ -1,48 +1,37 @@
-"""The embedded engine, over HTTP: sends adapters along when the engine does not have them.
-
-The engine writes its address and secret into a file when it is up; after a restart the file says
-the new ones, so they are read again whenever the engine does not answer.
-"""
+"""The embedded engine, over HTTP: sends adapters along when the engine does not have them."""
 
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import orjson
 
-from tunery.domain.errors import NotFound, Overloaded, TuneryError, Unavailable
+from tunery.domain.errors import NotFound, Overloaded, Unavailable
 from tunery.domain.jobs import Adapter
 from tunery.domain.ports.blobs import BlobStore
-from tunery.domain.ports.engine import Delta, EngineHealth, Generation
+from tunery.domain.ports.engine import Delta, EngineHealth, Generation, TokenLogprob
+from tunery.inference.connection import EngineConnection
 
 _WEIGHTS, _CONFIG = "adapter_model.safetensors", "adapter_config.json"
-
-
-@dataclass(frozen=True, slots=True)
-class _Address:
-    url: str
-    secret: str
+# Sent only where they differ from the default.
+_OPTIONS = ("presence_penalty", "frequency_penalty", "logit_bias", "top_logprobs")
+_DEFAULTS = {field.name: field.default for field in fields(Generation)}
 
 
 class EmbeddedEngine:
     """An Engine whose process runs on this machine."""
 
     def __init__(self, address_file: Path, blobs: BlobStore) -> None:
-        self._address_file = address_file
+        self._connection = EngineConnection(address_file)
         self._blobs = blobs
-        self._client = httpx2.AsyncClient(
-            timeout=httpx2.Timeout(None, connect=2.0),
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=64),
-            trust_env=False,  # loopback, whatever proxy the environment names
-        )
 
     async def generate(self, generation: Generation) -> AsyncGenerator[Delta, None]:
         """Yield the answer as the engine makes it."""
-        body = {
+        body: dict[str, Any] = {
             "prompt_ids": list(generation.prompt_ids),
             "base_digest": generation.base_digest,
             "adapter": adapter_name(generation.adapter),
@@ -52,13 +41,16 @@ class EmbeddedEngine:
             "stop": list(generation.stop),
             "seed": generation.seed,
         }
+        for name in _OPTIONS:
+            if (value := getattr(generation, name)) != _DEFAULTS[name]:
+                body[name] = value
         response = await self._ask("/generate", body, generation.adapter)
         try:
             async for line in _lines(response.aiter_bytes()):
                 value = orjson.loads(line)
                 if "error" in value:
                     raise Unavailable(value["error"], code="engine_error")
-                delta = Delta(**value)
+                delta = _delta(value)
                 yield delta
                 if delta.finish_reason is not None:
                     return
@@ -90,36 +82,54 @@ class EmbeddedEngine:
             await response.aclose()
         return scores
 
+    async def likelihoods(
+        self, token_ids: Sequence[int], base_digest: str, adapter: Adapter | None, top: int
+    ) -> list[TokenLogprob]:
+        """Return how likely the served model finds each token but the first."""
+        body = {
+            "token_ids": list(token_ids),
+            "base_digest": base_digest,
+            "adapter": adapter_name(adapter),
+            "top": top,
+        }
+        response = await self._ask("/likelihoods", body, adapter)
+        try:
+            return list(map(_token_logprob, orjson.loads(await response.aread())))
+        finally:
+            await response.aclose()
+
     async def load(self, adapter: Adapter) -> None:
         """Send the adapter's files."""
         weights, config = await asyncio.to_thread(self._files, adapter)
-        response = await self._send(
+        response = await self._connection.send(
             "PUT",
             "/adapters",
             params={"name": adapter_name(adapter)},
             headers={"x-adapter-config": json.dumps(orjson.loads(config))},  # ASCII, as headers are
             content=weights,
         )
-        await self._checked(response)
+        await self._connection.checked(response)
         await response.aclose()
 
     async def unload(self, adapter: Adapter) -> None:
         """Have the engine let go of the adapter."""
-        response = await self._send("DELETE", "/adapters", params={"name": adapter_name(adapter)})
-        await self._checked(response)
+        response = await self._connection.send(
+            "DELETE", "/adapters", params={"name": adapter_name(adapter)}
+        )
+        await self._connection.checked(response)
         await response.aclose()
 
     async def health(self) -> EngineHealth:
         """Return the engine's state."""
-        response = await self._send("GET", "/health")
-        await self._checked(response)
+        response = await self._connection.send("GET", "/health")
+        await self._connection.checked(response)
         value = orjson.loads(await response.aread())
         await response.aclose()
         return EngineHealth(**value)
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._client.aclose()
+        await self._connection.close()
 
     async def _ask(
         self, path: str, body: dict[str, Any], adapter: Adapter | None
@@ -127,55 +137,15 @@ class EmbeddedEngine:
         """Send a request; if the engine lacks its adapter, send that and ask again."""
         content = orjson.dumps(body)
         for _ in range(3):  # an adapter may be pushed out again between load and use
-            response = await self._send(
+            response = await self._connection.send(
                 "POST", path, content=content, headers={"content-type": "application/json"}
             )
             if response.status_code != 404 or adapter is None:
-                await self._checked(response)
+                await self._connection.checked(response)
                 return response
             await response.aclose()
             await self.load(adapter)
         raise Overloaded("The engine has no room for this model now; try again.")
-
-    async def _send(self, method: str, path: str, **options: Any) -> httpx2.Response:
-        headers = options.pop("headers", {})
-        for attempt in range(2):
-            try:
-                address = await asyncio.to_thread(self._address)
-                request = self._client.build_request(
-                    method,
-                    address.url + path,
-                    headers={**headers, "authorization": f"Bearer {address.secret}"},
-                    **options,
-                )
-                return await self._client.send(request, stream=True)
-            except (httpx2.TransportError, OSError, ValueError) as error:
-                if attempt:
-                    raise Unavailable(
-                        "The engine does not answer; it may be starting. Try again.",
-                        code="engine_unavailable",
-                    ) from error
-                await asyncio.sleep(0.2)
-        raise AssertionError("unreachable")
-
-    async def _checked(self, response: httpx2.Response) -> None:
-        if response.is_success:
-            return
-        body = await response.aread()
-        await response.aclose()
-        try:
-            detail = orjson.loads(body)["detail"]
-        except (ValueError, KeyError, TypeError):
-            detail = f"HTTP {response.status_code}"
-        if response.status_code == 503:
-            raise Overloaded(str(detail))
-        if response.status_code == 401:  # restarted since the address was read
-            raise Unavailable("The engine is restarting; try again.", code="engine_unavailable")
-        raise TuneryError(f"The engine refused: {detail}", code="engine_error")
-
-    def _address(self) -> _Address:
-        value = orjson.loads(self._address_file.read_bytes())
-        return _Address(value["url"], value["secret"])
 
     def _files(self, adapter: Adapter) -> tuple[bytes, bytes]:
         try:
@@ -187,6 +157,20 @@ class EmbeddedEngine:
             raise Unavailable(
                 "The model's files are missing from the store.", code="model_files_missing"
             ) from error
+
+
+def _delta(value: dict[str, Any]) -> Delta:
+    logprobs = value.pop("logprobs", ())
+    return Delta(**value, logprobs=tuple(map(_token_logprob, logprobs)))
+
+
+def _token_logprob(value: dict[str, Any]) -> TokenLogprob:
+    return TokenLogprob(
+        token=value["token"],
+        token_bytes=bytes.fromhex(value["token_bytes"]),
+        logprob=value["logprob"],
+        top=tuple((token, bytes.fromhex(data), logprob) for token, data, logprob in value["top"]),
+    )
 
 
 async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

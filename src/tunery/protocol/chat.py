@@ -112,7 +112,7 @@ class CreateChatCompletionRequest(Request):
     """
 
     model: str = Field(min_length=1)
-    messages: list[ChatMessage] = Field(min_length=1)
+    messages: list[ChatMessage] = Field(min_length=1, fail_fast=True)
     max_tokens: TokenCount | None = None
     max_completion_tokens: TokenCount | None = None
     temperature: Temperature | None = None
@@ -134,10 +134,14 @@ class CreateChatCompletionRequest(Request):
     service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = None
     modalities: Annotated[list[Literal["text", "audio"]], Field(min_length=1)] | None = None
     response_format: ResponseFormat | None = None
-    tools: Annotated[list[FunctionTool | CustomTool], Field(max_length=128)] | None = None
+    tools: (
+        Annotated[list[FunctionTool | CustomTool], Field(max_length=128, fail_fast=True)] | None
+    ) = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: StrictBool | None = None
-    functions: Annotated[list[FunctionDefinition], Field(max_length=128)] | None = None
+    functions: Annotated[list[FunctionDefinition], Field(max_length=128, fail_fast=True)] | None = (
+        None
+    )
     function_call: Literal["none", "auto"] | FunctionName | None = None
     audio: AudioOptions | None = None
     moderation: ModerationOptions | None = None

@@ -17,12 +17,36 @@ class AssistantMessage(Response):
     annotations: list[Any] = Field(default_factory=list)
 
 
+class TopLogprob(Response):
+    """A token that might have stood here, and its natural log-probability."""
+
+    token: str
+    bytes: list[int] | None
+    logprob: float
+
+
+class ChatCompletionTokenLogprob(Response):
+    """A token of the answer, its natural log-probability, and the likeliest ones in its place."""
+
+    token: str
+    bytes: list[int] | None
+    logprob: float
+    top_logprobs: list[TopLogprob]
+
+
+class ChoiceLogprobs(Response):
+    """How likely each token of a choice was."""
+
+    content: list[ChatCompletionTokenLogprob]
+    refusal: None = None
+
+
 class Choice(Response):
     """One answer."""
 
     index: int = 0
     message: AssistantMessage
-    logprobs: None = None
+    logprobs: ChoiceLogprobs | None = None
     finish_reason: str
 
 
@@ -53,7 +77,7 @@ class ChunkChoice(Response):
 
     index: int = 0
     delta: ChoiceDelta
-    logprobs: None = None
+    logprobs: ChoiceLogprobs | None = None
     finish_reason: str | None = None
 
 

@@ -108,11 +108,11 @@ class ChatMessage(Request):
     """A message. An answer of ours that is sent back as it came is one too."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | Annotated[list[ContentPart], Field(min_length=1)] | None = None
+    content: str | Annotated[list[ContentPart], Field(min_length=1, fail_fast=True)] | None = None
     name: str | None = None
     refusal: str | None = None
     audio: SpokenAnswer | None = None
     function_call: CalledFunction | None = None
-    tool_calls: list[FunctionCall | CustomCall] | None = None
+    tool_calls: Annotated[list[FunctionCall | CustomCall], Field(fail_fast=True)] | None = None
     tool_call_id: str | None = None
     annotations: list[Any] | None = None

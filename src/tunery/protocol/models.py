@@ -8,19 +8,21 @@ from tunery.protocol.base import Response
 class ModelPrices(Response):
     """US dollars a million tokens."""
 
-    training: float
+    training: float | None
     input: float
-    output: float
+    output: float | None
 
 
 class ModelDetails(Response):
     """What stands behind a model's name: an addition of ours to OpenAI's object."""
 
+    kind: Literal["base", "tuned", "embedding"]
     base: str
     base_digest: str
     adapter_digest: str | None
     context_tokens: int
     prices: ModelPrices
+    dimensions: int | None
     job_id: str | None
 
 

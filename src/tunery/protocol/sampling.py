@@ -14,7 +14,7 @@ Choices = Annotated[StrictInt, Field(ge=1, le=128)]
 EndUser = Annotated[str, Field(max_length=512)]
 
 _StopText = Annotated[str, Field(min_length=1)]
-Stop = _StopText | Annotated[list[_StopText], Field(max_length=4)]
+Stop = _StopText | Annotated[list[_StopText], Field(max_length=4, fail_fast=True)]
 
 
 def _token_ids(value: dict[str, Number]) -> dict[str, Number]:

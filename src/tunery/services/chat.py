@@ -7,10 +7,9 @@ from typing import Any
 from tunery.datasets.rendering import ChatRenderer, plain_text
 from tunery.domain.errors import ContextTooLong
 from tunery.domain.models import BaseModel
-from tunery.domain.ports.engine import Generation
 from tunery.domain.tenants import Tenant
 from tunery.domain.usage import UsageKind
-from tunery.services.answers import PreparedAnswer, choices_of
+from tunery.services.answers import Options, PreparedAnswer, generations_of
 from tunery.services.models import ModelDirectory, unknown_model
 from tunery.storage.database import Database
 
@@ -21,13 +20,8 @@ class ChatRequest:
 
     model: str
     messages: Sequence[Mapping[str, Any]]
-    max_tokens: int | None
-    temperature: float
-    top_p: float
-    stop: tuple[str, ...]
-    seed: int | None
-    n: int
-    end_user: str | None
+    options: Options
+    end_user: str | None = None
 
 
 def prepare_chat(
@@ -48,25 +42,16 @@ def prepare_chat(
     characters = sum(len(plain_text(message["content"])) for message in request.messages)
     fewest = characters // renderer.tokenizer.longest_token  # tokens that it has at the least
     if fewest > context:  # refused before the work of counting exactly
-        raise ContextTooLong(context, fewest, request.max_tokens or 1)
+        raise ContextTooLong(context, fewest, request.options.max_tokens or 1)
     prompt_ids = renderer.prompt(request.messages)
-    max_tokens = request.max_tokens
-    if max_tokens is None:
-        max_tokens = context - len(prompt_ids)
-    if max_tokens < 1 or len(prompt_ids) + max_tokens > context:
-        raise ContextTooLong(context, len(prompt_ids), request.max_tokens or 1)
-    generation = Generation(
-        prompt_ids=prompt_ids,
-        base_digest=model.base.digest,
-        adapter=None if model.tuned is None else model.tuned.adapter,
-        max_tokens=max_tokens,
-        temperature=request.temperature,
-        top_p=request.top_p,
-        stop=request.stop,
-        seed=request.seed,
-    )
     return PreparedAnswer(
-        generations=choices_of([generation], request.n),
+        generations=generations_of(
+            model,
+            prompt_ids,
+            request.options,
+            context_tokens=context,
+            vocabulary=renderer.tokenizer.vocabulary,
+        ),
         model=model,
         kind=UsageKind.CHAT,
         prompt_tokens=len(prompt_ids),

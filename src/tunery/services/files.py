@@ -51,13 +51,20 @@ def file_content(
 
 
 def delete_file(database: Database, blobs: BlobStore, tenant: Tenant, file_id: str) -> None:
-    """Remove a file; raise Conflict while a job needs it."""
+    """Remove a file; raise Conflict while a job or a batch needs it."""
     with database.write() as tx:
         file = find_file(tx, tenant, file_id)
         job_id = tx.jobs(tenant).unfinished_with_file(file_id)
         if job_id is not None:
             raise Conflict(
                 f"File {file_id} is in use by job {job_id}; wait for it or cancel it first.",
+                param="id",
+                code="file_in_use",
+            )
+        batch_id = tx.batches(tenant).unfinished_with_file(file_id)
+        if batch_id is not None:
+            raise Conflict(
+                f"File {file_id} is in use by batch {batch_id}; wait for it or cancel it first.",
                 param="id",
                 code="file_in_use",
             )

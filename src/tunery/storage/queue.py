@@ -44,18 +44,25 @@ class Queue:
             )
         )
 
-    def has_free(self, kinds: Sequence[TaskKind]) -> bool:
-        """Return whether there is a task of `kinds` to claim."""
+    def has_free(
+        self, kinds: Sequence[TaskKind], only: Sequence[sa.ColumnElement[bool]] = ()
+    ) -> bool:
+        """Return whether there is a task of `kinds` to claim that meets the conditions `only`."""
         found = self._connection.execute(
-            sa.select(tasks.c.id).where(tasks.c.kind.in_(kinds), _free()).limit(1)
+            sa.select(tasks.c.id).where(tasks.c.kind.in_(kinds), _free(), *only).limit(1)
         ).one_or_none()
         return found is not None
 
-    def claim(self, kinds: Sequence[TaskKind], lease_s: float) -> Task | None:
-        """Take the oldest task of `kinds` that is free, for `lease_s` seconds."""
+    def claim(
+        self,
+        kinds: Sequence[TaskKind],
+        lease_s: float,
+        only: Sequence[sa.ColumnElement[bool]] = (),
+    ) -> Task | None:
+        """Take the oldest free task of `kinds` that meets `only`, for `lease_s` seconds."""
         oldest = (
             sa.select(tasks.c.id)
-            .where(tasks.c.kind.in_(kinds), _free())
+            .where(tasks.c.kind.in_(kinds), _free(), *only)
             .order_by(tasks.c.id)
             .limit(1)
             .with_for_update(skip_locked=True)  # PostgreSQL; SQLite has one writer anyway
@@ -165,6 +172,18 @@ class Queue:
             )
         )
 
+    def drop_idle(self, tenant: Tenant, kinds: Sequence[TaskKind], subject: str) -> bool:
+        """Remove the tasks of `subject` that nobody works on; return whether there were any."""
+        dropped = self._connection.execute(
+            tasks.delete().where(
+                tasks.c.project_id == tenant.project_id,
+                tasks.c.subject == subject,
+                tasks.c.kind.in_(kinds),
+                idle(),
+            )
+        )
+        return dropped.rowcount > 0
+
     @staticmethod
     def _ours(task: Task) -> tuple[sa.ColumnElement[bool], ...]:
         return (
@@ -182,3 +201,8 @@ def _free() -> sa.ColumnElement[bool]:
         sa.and_(tasks.c.state == QUEUED, tasks.c.run_after <= now),
         sa.and_(tasks.c.state.in_((RUNNING, YIELDING)), tasks.c.lease_until < now),
     )
+
+
+def idle() -> sa.ColumnElement[bool]:
+    """Return the condition for a task that nobody works on, be it due or not."""
+    return sa.or_(tasks.c.state == QUEUED, tasks.c.lease_until < database_now())

@@ -4,17 +4,21 @@ A repository of tenants' objects needs a Tenant: a query that forgets whose rows
 not type-check.
 """
 
+from collections.abc import Sequence
+
 from sqlalchemy.engine import Connection
 
 from tunery.domain.tenants import Tenant
 from tunery.storage.queue import Queue
 from tunery.storage.repositories.accounts import AccountRepository
+from tunery.storage.repositories.batches import BatchRepository, overdue_batches
 from tunery.storage.repositories.files import FileRepository
 from tunery.storage.repositories.jobs import JobRepository
 from tunery.storage.repositories.labels import LabelRepository
 from tunery.storage.repositories.models import ModelRepository
 from tunery.storage.repositories.once import OnceRepository, forget_old_keys
 from tunery.storage.repositories.usage import UsageRepository
+from tunery.storage.repositories.webhooks import DeliveryQueue, WebhookRepository
 
 
 class Transaction:
@@ -31,6 +35,14 @@ class Transaction:
         """Return the tenant's jobs."""
         return JobRepository(self._connection, tenant)
 
+    def batches(self, tenant: Tenant) -> BatchRepository:
+        """Return the tenant's batches."""
+        return BatchRepository(self._connection, tenant)
+
+    def overdue_batches(self, now: int) -> list[tuple[Tenant, str]]:
+        """Return every project's batches that are to end and that nobody works on."""
+        return overdue_batches(self._connection, now)
+
     def models(self, tenant: Tenant) -> ModelRepository:
         """Return the tenant's tuned models."""
         return ModelRepository(self._connection, tenant)
@@ -38,6 +50,16 @@ class Transaction:
     def usage(self, tenant: Tenant) -> UsageRepository:
         """Return the tenant's ledger."""
         return UsageRepository(self._connection, tenant)
+
+    def webhooks(self, tenant: Tenant) -> WebhookRepository:
+        """Return the tenant's webhook endpoints and deliveries."""
+        return WebhookRepository(self._connection, tenant)
+
+    def deliveries(
+        self, *, busy_projects: Sequence[str], busy_endpoints: Sequence[str]
+    ) -> DeliveryQueue:
+        """Return every tenant's due deliveries, save those of these projects and endpoints."""
+        return DeliveryQueue(self._connection, busy_projects, busy_endpoints)
 
     def labels(self, tenant: Tenant) -> LabelRepository:
         """Return the metadata that the tenant's objects are found by."""

@@ -1,16 +1,21 @@
 """Chat completions: what is asked for, and the answer whole and in chunks."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from tunery.domain.errors import InvalidRequest
+from tunery.domain.ports.engine import Delta, TokenLogprob
 from tunery.protocol.chat import CreateChatCompletionRequest
 from tunery.protocol.chat_completion import (
     AssistantMessage,
     ChatCompletion,
     ChatCompletionChunk,
+    ChatCompletionTokenLogprob,
     Choice,
     ChoiceDelta,
+    ChoiceLogprobs,
     ChunkChoice,
+    TopLogprob,
 )
 from tunery.protocol.usage import CompletionUsage
 from tunery.wire.messages import check_messages
@@ -18,11 +23,6 @@ from tunery.wire.refusals import check_stream_options, refuse_fields
 
 # Fields that cannot be honoured, with the values that ask for nothing.
 REFUSED: dict[str, tuple[Any, ...]] = {
-    "presence_penalty": (0,),
-    "frequency_penalty": (0,),
-    "logit_bias": ({},),
-    "logprobs": (False,),
-    "top_logprobs": (0,),
     "response_format": ({"type": "text"},),
     "tools": ([],),
     "tool_choice": ("none",),
@@ -54,15 +54,15 @@ def check_request(request: CreateChatCompletionRequest) -> None:
             "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported.",
             param="max_tokens",
         )
+    if request.top_logprobs and not request.logprobs:
+        raise InvalidRequest(
+            "The 'top_logprobs' parameter is only allowed when 'logprobs' is enabled.",
+            param="top_logprobs",
+        )
     if request.metadata and not request.store:
         raise InvalidRequest(
             "The 'metadata' parameter is only allowed when 'store' is enabled.", param="metadata"
         )
-
-
-def from_wire_stop(stop: str | list[str] | None) -> tuple[str, ...]:
-    """Return the stop strings."""
-    return (stop,) if isinstance(stop, str) else tuple(stop or ())
 
 
 def to_wire_usage(prompt_tokens: int, completion_tokens: int) -> CompletionUsage:
@@ -96,12 +96,33 @@ def to_wire_completion(
     )
 
 
-def to_wire_choice(index: int, text: str, finish_reason: str | None) -> Choice:
+def to_wire_choice(
+    index: int, text: str, logprobs: Sequence[TokenLogprob] | None, finish_reason: str | None
+) -> Choice:
     """Return one choice of a whole answer."""
     return Choice(
         index=index,
         message=AssistantMessage(content=text),
+        logprobs=None if logprobs is None else to_wire_logprobs(logprobs),
         finish_reason=finish_reason or "stop",
+    )
+
+
+def to_wire_logprobs(logprobs: Sequence[TokenLogprob]) -> ChoiceLogprobs:
+    """Return how likely each token was. A special token has no bytes: it is no text."""
+    return ChoiceLogprobs(
+        content=[
+            ChatCompletionTokenLogprob(
+                token=one.token,
+                bytes=list(one.token_bytes) or None,
+                logprob=one.logprob,
+                top_logprobs=[
+                    TopLogprob(token=token, bytes=list(token_bytes) or None, logprob=logprob)
+                    for token, token_bytes, logprob in one.top
+                ],
+            )
+            for one in logprobs
+        ]
     )
 
 
@@ -120,9 +141,10 @@ class ChunkMaker:
         """Return the chunk that opens a choice."""
         return self._chunk(index, ChoiceDelta(role="assistant", content=""), None)
 
-    def text(self, index: int, text: str) -> ChatCompletionChunk:
+    def text(self, index: int, delta: Delta) -> ChatCompletionChunk:
         """Return a piece of a choice."""
-        return self._chunk(index, ChoiceDelta(content=text), None)
+        logprobs = to_wire_logprobs(delta.logprobs) if delta.logprobs else None
+        return self._chunk(index, ChoiceDelta(content=delta.text), None, logprobs)
 
     def last(self, index: int, finish_reason: str) -> ChatCompletionChunk:
         """Return the chunk that ends a choice."""
@@ -133,7 +155,13 @@ class ChunkMaker:
         return ChatCompletionChunk(choices=[], usage=usage, **self._shared)
 
     def _chunk(
-        self, index: int, delta: ChoiceDelta, finish_reason: str | None
+        self,
+        index: int,
+        delta: ChoiceDelta,
+        finish_reason: str | None,
+        logprobs: ChoiceLogprobs | None = None,
     ) -> ChatCompletionChunk:
-        choice = ChunkChoice(index=index, delta=delta, finish_reason=finish_reason)
+        choice = ChunkChoice(
+            index=index, delta=delta, finish_reason=finish_reason, logprobs=logprobs
+        )
         return ChatCompletionChunk(choices=[choice], **self._shared)

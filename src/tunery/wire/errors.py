@@ -11,6 +11,7 @@ from tunery.domain.errors import (
     TuneryError,
     Unauthenticated,
     Unavailable,
+    UnsupportedMedia,
 )
 from tunery.protocol.base import ErrorBody, ErrorResponse
 
@@ -19,6 +20,7 @@ INVALID = "invalid_request_error"
 # The first class that fits gives the status and OpenAI's error type.
 STATUS: tuple[tuple[type[TuneryError], int, str], ...] = (
     (TooLarge, 413, INVALID),
+    (UnsupportedMedia, 415, INVALID),
     (InvalidRequest, 400, INVALID),
     (Unauthenticated, 401, INVALID),
     (Forbidden, 403, INVALID),
@@ -40,3 +42,9 @@ def error_body(error: TuneryError) -> tuple[int, ErrorResponse]:
 def envelope(message: str, kind: str, param: str | None, code: str | None) -> ErrorResponse:
     """Return the envelope: all four keys are always there."""
     return ErrorResponse(error=ErrorBody(message=message, type=kind, param=param, code=code))
+
+
+def bug_body() -> tuple[int, ErrorResponse]:
+    """Return the status and the envelope of what ought not to happen."""
+    message = "The server had an error while processing your request. Sorry about that!"
+    return 500, envelope(message, "server_error", None, None)

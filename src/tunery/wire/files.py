@@ -10,6 +10,7 @@ def to_wire_file(file: StoredFile) -> FileObject:
         id=file.id,
         bytes=file.size_bytes,
         created_at=file.created_at,
+        expires_at=file.expires_at,
         filename=file.filename,
         purpose=file.purpose,
         status=file.status,

@@ -1,6 +1,6 @@
 """Models."""
 
-from tunery.domain.models import BaseModel, TunedModel
+from tunery.domain.models import BaseModel, EmbeddingModel, TunedModel
 from tunery.domain.tenants import Tenant
 from tunery.protocol.models import Model, ModelDetails, ModelPrices
 
@@ -13,6 +13,7 @@ def to_wire_model(name: str, base: BaseModel, tuned: TunedModel | None, tenant: 
         created=base.created_at if tuned is None else tuned.created_at,
         owned_by="system" if tuned is None else tenant.organization_slug,
         tunery=ModelDetails(
+            kind="base" if tuned is None else "tuned",
             base=base.name,
             base_digest=base.digest,
             adapter_digest=None if tuned is None else tuned.adapter.digest,
@@ -22,6 +23,26 @@ def to_wire_model(name: str, base: BaseModel, tuned: TunedModel | None, tenant: 
                 input=float(prices.input if tuned is None else prices.tuned_input),
                 output=float(prices.output if tuned is None else prices.tuned_output),
             ),
+            dimensions=None,
             job_id=None if tuned is None else tuned.job_id,
+        ),
+    )
+
+
+def to_wire_embedding_model(name: str, model: EmbeddingModel) -> Model:
+    """Return an embedding model as OpenAI writes it, and what stands behind its name."""
+    return Model(
+        id=name,
+        created=model.created_at,
+        owned_by="system",
+        tunery=ModelDetails(
+            kind="embedding",
+            base=model.name,
+            base_digest=model.digest,
+            adapter_digest=None,
+            context_tokens=model.max_tokens,
+            prices=ModelPrices(training=None, input=float(model.price), output=None),
+            dimensions=model.dimensions,
+            job_id=None,
         ),
     )

@@ -1,5 +1,6 @@
 """Values to wire types: a body that does not fit is refused with one line that names the field."""
 
+import itertools
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -32,8 +33,16 @@ def first_error(errors: list[ErrorDetails]) -> InvalidRequest:
     A field of several types fails once for each: the one that came furthest, or broke a rule
     rather than a type, is what the caller meant.
     """
-    top = _path(errors[0])
+    top = _path_to_union(errors[0])
     same = [error for error in errors if _path(error)[: len(top)] == top]
+    # An alternative whose `type` was not given is not the one that was meant.
+    others = [
+        error["loc"][:-1]
+        for error in same
+        if error["type"] == "literal_error" and error["loc"][-1] == "type"
+    ]
+    meant_ones = [e for e in same if not any(e["loc"][: len(o)] == o for o in others)]
+    same = meant_ones or same
 
     def nearness(error: ErrorDetails) -> tuple[int, int]:
         depth = len(_path(error))
@@ -68,12 +77,20 @@ def first_error(errors: list[ErrorDetails]) -> InvalidRequest:
 _MISMATCHES = ("string_type", "int_type", "float_type", "list_type", "dict_type", "literal_error")
 
 
+def _is_field(part: str | int) -> bool:
+    """Return whether a step to an error is a field or an index: alternatives are named by type."""
+    if isinstance(part, int):
+        return True
+    return not any(sign in part for sign in "[]()-") and part[:1].islower()
+
+
+def _path_to_union(error: ErrorDetails) -> list[str]:
+    """Return the fields that lead to the first place where alternatives part."""
+    steps = list(itertools.takewhile(_is_field, error["loc"]))
+    return _path({**error, "loc": tuple(steps)})
+
+
 def _path(error: ErrorDetails) -> list[str]:
-    """Return the fields that lead to an error; alternatives of a union are named by their type."""
-    named = [
-        str(part)
-        for part in error["loc"]
-        if isinstance(part, int)
-        or (not any(sign in part for sign in "[]()-") and part[:1].islower())
-    ]
+    """Return the fields that lead to an error."""
+    named = [str(part) for part in error["loc"] if _is_field(part)]
     return [part for part in named if part not in ("body", "query", "path", "str", "int", "float")]

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from tunery.domain.errors import Unavailable
 from tunery.engine.adapters import AdapterStack
+from tunery.engine.embedding import EmbeddingServer
 from tunery.engine.scheduler import Limits, Scheduler
 from tunery.engine.server import EngineServer, start_thread
 from tunery.model.base import compute_dtype, load_base
@@ -56,7 +57,10 @@ def build_engine(settings: Settings) -> tuple[FastAPI, Scheduler, str]:
         context_tokens=context,
         secret=secret,
     )
-    return server.app(), scheduler, secret
+    app = server.app()
+    catalogue = open_directory(settings).catalogue
+    EmbeddingServer(scheduler, catalogue.embedding_of, wanted.queue).mount(app)
+    return app, scheduler, secret
 
 
 def announce(settings: Settings, url: str, secret: str) -> None:

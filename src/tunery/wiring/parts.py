@@ -3,9 +3,15 @@
 from tunery.domain.ports.blobs import BlobStore
 from tunery.endpoints.parts import Parts
 from tunery.inference.embedded import EmbeddedEngine
+from tunery.inference.embedding import EmbeddedEmbedder
 from tunery.settings import Settings
 from tunery.storage.database import Database
-from tunery.wiring.storage import engine_file, open_directory, renderer_of
+from tunery.wiring.storage import (
+    embedding_tokenizer_of,
+    engine_file,
+    open_directory,
+    renderer_of,
+)
 
 
 def build_parts(settings: Settings, database: Database, blobs: BlobStore) -> Parts:
@@ -16,4 +22,6 @@ def build_parts(settings: Settings, database: Database, blobs: BlobStore) -> Par
         renderers=renderer_of,
         engine=EmbeddedEngine(engine_file(settings), blobs),
         engine_context_tokens=settings.engine.context_tokens,
+        embedder=EmbeddedEmbedder(engine_file(settings)),
+        embedding_tokenizers=embedding_tokenizer_of,
     )

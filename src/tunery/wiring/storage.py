@@ -5,9 +5,10 @@ import secrets
 from functools import lru_cache
 from pathlib import Path
 
+from tunery.datasets.embedding import EmbeddingTokenizer
 from tunery.datasets.rendering import ChatRenderer
 from tunery.domain.errors import NotFound, Unavailable
-from tunery.domain.models import BaseModel
+from tunery.domain.models import BaseModel, EmbeddingModel
 from tunery.services.models import ModelDirectory
 from tunery.settings import Settings
 from tunery.storage.blobs import LocalBlobStore
@@ -95,6 +96,26 @@ def renderer_of(base: BaseModel) -> ChatRenderer:
     except OSError as error:
         raise Unavailable(
             f"The base model's files are missing from {base.path}; run `tunery models pull`.",
+            code="model_files_missing",
+        ) from error
+
+
+@lru_cache(maxsize=8)
+def _embedding_tokenizer(path: str, digest: str, max_tokens: int) -> EmbeddingTokenizer:
+    del digest  # as above
+    if not (Path(path) / "tokenizer.json").is_file():  # tokenizers' own error has no type
+        raise FileNotFoundError(path)
+    return EmbeddingTokenizer(Path(path), max_tokens)
+
+
+def embedding_tokenizer_of(model: EmbeddingModel) -> EmbeddingTokenizer:
+    """Return the model's tokenizer; raise Unavailable where its files are missing."""
+    try:
+        return _embedding_tokenizer(model.path, model.digest, model.max_tokens)
+    except OSError as error:
+        raise Unavailable(
+            f"The files of {model.name!r} are missing from {model.path}; run"
+            f" `tunery models pull {model.name} --again`.",
             code="model_files_missing",
         ) from error
 

@@ -1,16 +1,20 @@
 """The worker process. Training runs in children of its own, so no torch comes in here either."""
 
-from tunery.inference.embedded import EmbeddedEngine
+from functools import partial
+
+from tunery.endpoints import registry
 from tunery.services.publishing import Tolerance
 from tunery.settings import Settings
 from tunery.telemetry import logger
+from tunery.wiring.outgoing import build_sender
+from tunery.wiring.parts import build_parts
 from tunery.wiring.storage import (
-    engine_file,
     open_blobs,
     open_database,
-    open_directory,
     renderer_of,
 )
+from tunery.worker.batches import BatchWork, end_overdue
+from tunery.worker.deliveries import Courier
 from tunery.worker.executor import LocalExecutor
 from tunery.worker.loop import Worker
 from tunery.worker.portal import Portal
@@ -28,26 +32,47 @@ def build_worker(settings: Settings) -> Worker:
     log = logger()
     reports = settings.wandb.mode != "disabled"
     children = {"TUNERY_DATA": str(settings.data_path)}
+    parts, portal = build_parts(settings, database, blobs), Portal()
     stages = Stages(
         database=database,
         blobs=blobs,
-        directory=open_directory(settings),
+        directory=parts.directory,
         renderers=renderer_of,
-        engine=EmbeddedEngine(engine_file(settings), blobs),
+        engine=parts.engine,
         executor=LocalExecutor(children),
-        portal=Portal(),
+        portal=portal,
         tolerance=Tolerance(
             settings.training.proof_mean,
             settings.training.proof_max,
             settings.training.proof_sequences,
         ),
         tracking=Tracking(database, ChildReporter(children) if reports else None, log),
+        batches=BatchWork(
+            database=database,
+            blobs=blobs,
+            portal=portal,
+            answer=partial(registry.reply, parts),
+            concurrency=settings.batch_concurrency,
+            log=log,
+        ),
         log=log,
     )
-    acts = (("idempotency keys", forget_old_keys(database)),)
+    courier = Courier(
+        database,
+        build_sender(settings),
+        first_wait_s=settings.webhooks.retry_s,
+        lease_s=settings.lease_s,
+        poll_s=settings.poll_s,
+        log=log,
+    )
+    acts = (
+        ("idempotency keys", forget_old_keys(database)),
+        ("batches", end_overdue(database)),
+    )
     return Worker(
         database,
         stages,
+        courier,
         acts,
         lease_s=settings.lease_s,
         poll_s=settings.poll_s,

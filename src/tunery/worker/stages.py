@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tunery.domain.batches import BatchProblem
 from tunery.domain.errors import StorageFull, TuneryError, Unavailable
 from tunery.domain.jobs import TERMINAL, Adapter, JobError, StepMetrics
 from tunery.domain.ports.blobs import BlobStore
@@ -13,12 +14,14 @@ from tunery.services import publishing, training, validation
 from tunery.services.models import ModelDirectory
 from tunery.storage.database import Database
 from tunery.telemetry import Logger
+from tunery.worker import batches
 from tunery.worker.executor import ChildDied
 from tunery.worker.lease import Lease, Stopping
 from tunery.worker.portal import Portal
 from tunery.worker.tracking import TaskTracking, Tracking
 
 _JOB_TASKS = (TaskKind.PREPARE_JOB, TaskKind.TRAIN_JOB, TaskKind.PUBLISH_JOB)
+_OWNED_TASKS = (*_JOB_TASKS, *batches.TASKS)
 _RETRY_S = 2.0
 _REPORT_WAIT_S = 1.0
 
@@ -36,6 +39,7 @@ class Stages:
     portal: Portal
     tolerance: publishing.Tolerance
     tracking: Tracking
+    batches: batches.BatchWork
     log: Logger
 
     def run(self, task: Task, lease: Lease) -> None:
@@ -43,7 +47,7 @@ class Stages:
         log = self.log.bind(task=task.kind, subject=task.subject, fence=task.fence)
         tracking = self.tracking.of(task)
         try:
-            if task.kind in _JOB_TASKS and self._is_over(task):
+            if task.kind in _OWNED_TASKS and self._is_over(task):
                 log.warning("task given up: its job has ended, or it broke too many workers")
             else:
                 self._carry_out(task, lease, tracking)
@@ -77,11 +81,15 @@ class Stages:
 
     def _is_over(self, task: Task) -> bool:
         """Whether the job has ended or broke too many workers: its task is removed then."""
-        with self.database.read() as tx:
-            job = tx.jobs(task.tenant).get(task.subject)
-        if job is not None and job.status not in TERMINAL and task.failures < MAX_FAILURES:
+        if task.kind in _JOB_TASKS:
+            with self.database.read() as tx:
+                job = tx.jobs(task.tenant).get(task.subject)
+            ended, what = job is None or job.status in TERMINAL, "job"
+        else:
+            ended, what = False, "batch"
+        if not ended and task.failures < MAX_FAILURES:
             return False
-        message = f"The job broke its worker {task.failures} times."
+        message = f"The {what} broke its worker {task.failures} times."
         self._abandon(task, JobError("server_error", message, None))
         return True
 
@@ -95,6 +103,8 @@ class Stages:
                 )
             case TaskKind.TRAIN_JOB:
                 self._train(task, lease, tracking)
+            case TaskKind.CHECK_BATCH | TaskKind.RUN_BATCH | TaskKind.END_BATCH:
+                self.batches.carry_out(task, lease)
             case TaskKind.PUBLISH_JOB:
                 base = self.directory.base()
                 publishing.publish_job(
@@ -159,11 +169,14 @@ class Stages:
         try:
             if task.kind in _JOB_TASKS:
                 training.abandon(self.database, task, error)
+            elif task.kind in batches.TASKS:
+                problem = BatchProblem(error.code, error.message, None, error.param)
+                self.batches.give_up(task, problem)
             elif task.failures + 1 >= MAX_FAILURES:
                 validation.give_up_check(self.database, task)
             else:
                 self._put_back(task, _RETRY_S, failed=True)
         except LeaseLost:
             self.log.warning("task given up", subject=task.subject)
-        except TuneryError as problem:
-            self.log.warning("task not abandoned", subject=task.subject, error=problem.message)
+        except TuneryError as unable:
+            self.log.warning("task not abandoned", subject=task.subject, error=unable.message)

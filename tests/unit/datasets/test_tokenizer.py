@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, processors
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
 
 from support.properties import untimed
 from support.text_model import SPECIAL, make_merging_tokenizer, write_text_model
@@ -99,3 +99,82 @@ def test_a_model_without_an_end_is_refused_with_what_to_do(
     folder = write_text_model(tmp_path, make_byte_tokenizer(), tokenizer_config=tokenizer_config)
     with pytest.raises(ValueError, match="eos_token_id"):
         TextTokenizer(folder)
+
+
+@untimed
+@given(WRITTEN)
+def test_the_bytes_of_a_texts_tokens_are_the_texts(tokenizer: TextTokenizer, text: str) -> None:
+    pieces = [tokenizer.token_id_bytes(token) for token in tokenizer.text_ids(text)]
+    assert b"".join(pieces) == text.encode()
+    assert all(pieces)
+
+
+def test_the_text_of_a_token_shows_lone_bytes_and_the_names_of_special_tokens(
+    tmp_path: Path,
+) -> None:
+    raw = make_byte_tokenizer()
+    tokenizer = TextTokenizer(write_text_model(tmp_path, raw))
+    assert [tokenizer.token_id_text(one) for one in tokenizer.text_ids("a €")] == [
+        "a",
+        " ",
+        "\\xe2",
+        "\\x82",
+        "\\xac",
+    ]
+    (end,) = tokenizer.template_ids("<|im_end|>")
+    assert (tokenizer.token_id_text(end), tokenizer.token_id_bytes(end)) == ("<|im_end|>", b"")
+    unknown = raw.get_vocab_size()  # a head may be wider than its tokenizer
+    assert (tokenizer.token_id_text(unknown), tokenizer.token_id_bytes(unknown)) == ("", b"")
+
+
+def test_an_added_token_that_is_not_special_is_text(tmp_path: Path) -> None:
+    raw = make_byte_tokenizer()
+    raw.add_tokens([AddedToken("two words"), AddedToken("né")])
+    tokenizer = TextTokenizer(write_text_model(tmp_path, raw))
+    (plain,) = tokenizer.template_ids("two words")
+    assert tokenizer.token_id_bytes(plain) == tokenizer.decode([plain]).encode() == b"two words"
+    (byte,) = tokenizer.template_ids("né")  # é stands for the byte E9: so it is decoded, too
+    assert tokenizer.token_id_bytes(byte) == b"n\xe9"
+    assert tokenizer.decode([byte]) == "n\ufffd"
+
+
+def test_a_byte_level_decoder_in_a_sequence_of_one_is_known(tmp_path: Path) -> None:
+    raw = make_byte_tokenizer()
+    raw.decoder = decoders.Sequence([decoders.ByteLevel()])
+    tokenizer = TextTokenizer(write_text_model(tmp_path, raw))
+    assert [tokenizer.token_id_bytes(one) for one in tokenizer.text_ids("é")] == [b"\xc3", b"\xa9"]
+
+
+def test_a_sentencepiece_tokenizers_spaces_and_bytes_are_told(tmp_path: Path) -> None:
+    bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
+    spelled = [*bytes_, "\u2581", "a", "b", "\u2581b", "<|im_end|>"]
+    raw = Tokenizer(
+        models.BPE(
+            {token: place for place, token in enumerate(spelled)},
+            merges=[("\u2581", "b")],
+            byte_fallback=True,
+        )
+    )
+    raw.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]
+    )
+    raw.decoder = decoders.Sequence(
+        [
+            decoders.Replace("\u2581", " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
+    )
+    raw.add_special_tokens([AddedToken("<|im_end|>", special=True)])
+    tokenizer = TextTokenizer(write_text_model(tmp_path, raw))
+    ids = tokenizer.text_ids("a b€")
+    assert tokenizer.decode(ids) == "a b€"
+    assert [tokenizer.token_id_bytes(one) for one in ids] == [
+        b" ",  # decoding drops it at the beginning of a text, and only there
+        b"a",
+        b" b",
+        b"\xe2",
+        b"\x82",
+        b"\xac",
+    ]

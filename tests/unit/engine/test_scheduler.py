@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from support.networks import (
     drain,
     endless_tokenizer,
     log_probabilities,
+    logits_of,
     make_scheduler,
     merged_model,
     plain_model,
@@ -23,6 +25,7 @@ from support.networks import (
 )
 from tunery.datasets.tokenizer import TextTokenizer
 from tunery.domain.errors import Overloaded, TuneryError
+from tunery.domain.ports.engine import TokenLogprob
 from tunery.engine.sampling import Sampling
 from tunery.engine.scheduler import NotResident, Row, Scheduler, idle_callback
 from tunery.engine.server import start_thread
@@ -220,6 +223,128 @@ def test_the_token_that_ends_an_answer_is_counted_and_not_shown(
     last = answer.deltas[-1]
     assert (last.completion_tokens, last.finish_reason) == (place + 1, "stop")
     assert _finished(answer)
+
+
+def _told(answer: Answer) -> list[TokenLogprob]:
+    return [one for delta in answer.deltas for one in delta.logprobs]
+
+
+def test_log_probabilities_of_base_and_adapter_are_those_of_transformers(
+    tiny_model: Path, tokenizer: TextTokenizer, adapters: list[AdapterWeights]
+) -> None:
+    """Reference: one whole forward pass of the answer, log-softmax in float64."""
+    scheduler = make_scheduler(tiny_model, tokenizer)
+    scheduler.adapters.load("a", adapters[0])
+    prompt = tokens(6, 0)
+    asked = [(None, None), ("a", None), ("a", 3), (None, 4)]
+    answers = [
+        ask(
+            scheduler,
+            tokenizer,
+            prompt,
+            25,
+            adapter=name,
+            sampling=Sampling(0 if seed is None else 1.5, 0.9, seed, top_logprobs=4),
+        )
+        for name, seed in asked
+    ]
+    silent = ask(scheduler, tokenizer, prompt, 25)
+    drain(scheduler)
+    assert silent.made == answers[0].made  # asking changes no answer
+    assert _told(silent) == []
+    for (name, _), answer in zip(asked, answers, strict=True):
+        model = merged_model(tiny_model, adapters[0] if name else None)
+        table = torch.log_softmax(logits_of(model, prompt + answer.made).double(), -1)
+        told = _told(answer)
+        assert [one.token_bytes for one in told] == [
+            tokenizer.token_id_bytes(token) for token in answer.made
+        ]
+        for place, (token, one) in enumerate(zip(answer.made, told, strict=True)):
+            row = table[len(prompt) - 1 + place]
+            assert one.logprob == pytest.approx(float(row[token]), abs=1e-3)
+            values, ids = row.topk(4)
+            assert [p for _, _, p in one.top] == pytest.approx(values.tolist(), abs=1e-3)
+            if float((values[:-1] - values[1:]).min()) > 1e-3:
+                wanted = [
+                    (tokenizer.token_id_text(i), tokenizer.token_id_bytes(i)) for i in ids.tolist()
+                ]
+                assert [(text, data) for text, data, _ in one.top] == wanted
+
+
+def test_bias_and_penalties_are_those_of_the_formula_over_the_answer_alone(
+    tiny_model: Path, tokenizer: TextTokenizer
+) -> None:
+    """Reference: transformers' logits, with the documented formula put in by hand."""
+    model, prompt = plain_model(tiny_model), tokens(6, 0) * 3
+    presence, frequency, bias = 0.4, 0.6, {5: 1.25, 200: -100.0}
+    made: list[int] = []
+    logprobs = []
+    for _ in range(30):
+        mu = logits_of(model, prompt + made)[-1].double()
+        for token, value in bias.items():
+            mu[token] += value
+        for token in set(made):
+            mu[token] -= made.count(token) * frequency + presence
+        made.append(int(mu.argmax()))
+        logprobs.append(float(torch.log_softmax(mu, -1)[made[-1]]))
+    scheduler = make_scheduler(tiny_model, tokenizer)
+    sampling = Sampling(0, 1, None, presence, frequency, tuple(bias.items()), 0)
+    plain = ask(scheduler, tokenizer, prompt, 30)
+    answer = ask(scheduler, tokenizer, prompt, 30, sampling=sampling)
+    drain(scheduler)
+    assert answer.made == made != plain.made
+    assert plain.made == answer_of(model, prompt, 30)
+    assert [one.logprob for one in _told(answer)] == pytest.approx(logprobs, abs=1e-3)
+    assert {one.top for one in _told(answer)} == {()}
+
+
+def _spell(tokenizer: TextTokenizer, scheduler: Scheduler, text: str, **others: Any) -> Answer:
+    """Make an answer of one character that a bias forces: its bytes, again and again."""
+    ids = set(tokenizer.text_ids(text))
+    bias = tuple((token, 100.0 if token in ids else -100.0) for token in range(256))
+    sampling = Sampling(1, 1, 2, frequency_penalty=2, logit_bias=bias, top_logprobs=2)
+    return ask(scheduler, tokenizer, tokens(6, 0), 40, sampling=sampling, **others)
+
+
+def test_the_bytes_of_the_tokens_told_of_are_those_of_the_text(
+    tiny_model: Path, tokenizer: TextTokenizer
+) -> None:
+    scheduler = make_scheduler(tiny_model, tokenizer)
+    answer = _spell(tokenizer, scheduler, "aé😀")
+    drain(scheduler)
+    assert len(_told(answer)) == 40
+    data = b"".join(one.token_bytes for one in _told(answer))
+    assert data.decode(errors="replace") == answer.text
+    assert "é" in answer.text  # with this seed, among broken characters
+    early = [d for d in answer.deltas if not d.text]
+    assert early
+    assert all(not delta.logprobs for delta in early)
+    for n in range(1, 41):  # never ahead of the text
+        told = [one for delta in answer.deltas[:n] for one in delta.logprobs]
+        begun = b"".join(one.token_bytes for one in told).decode(errors="replace")
+        assert "".join(delta.text for delta in answer.deltas[:n]) == begun
+
+
+def test_tokens_after_a_stop_string_and_the_one_that_ends_are_not_told_of(
+    tiny_model: Path, tokenizer: TextTokenizer
+) -> None:
+    scheduler = make_scheduler(tiny_model, tokenizer)
+    whole = _spell(tokenizer, scheduler, "abc")
+    drain(scheduler)
+    stop = whole.text[10:12]
+    cut = _spell(tokenizer, scheduler, "abc", stop=(stop,))
+    drain(scheduler)
+    place = whole.text.index(stop)
+    assert cut.text == whole.text[:place]
+    assert len(cut.made) == place + 2
+    assert _told(cut) == _told(whole)[:place]
+    (end,) = tokenizer.text_ids("c")
+    tokenizer.eos_ids = frozenset([end])
+    ended = _spell(tokenizer, scheduler, "abc")
+    drain(scheduler)
+    assert ended.made[-1] == end
+    assert len(_told(ended)) == len(ended.made) - 1
+    assert "".join(one.token for one in _told(ended)) == ended.text
 
 
 @pytest.mark.parametrize("more", [0, 10])

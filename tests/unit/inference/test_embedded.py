@@ -108,6 +108,45 @@ def test_an_answer_streams_token_by_token(
         _with_engine(address, blobs, work)
 
 
+def test_log_probabilities_arrive_with_the_text_as_exact_bytes(
+    tiny_model: Path, address: Path, blobs: LocalBlobStore
+) -> None:
+    tokenizer = endless_tokenizer(tiny_model)
+    model = plain_model(tiny_model)
+    made = answer_of(model, PROMPT, 12, seed=1)
+    wanted = log_probabilities(model, PROMPT + made)[len(PROMPT) - 1 :]
+
+    async def work(engine: EmbeddedEngine) -> None:
+        deltas = await _all(engine, _generation(12, top_logprobs=3))
+        told = [one for delta in deltas for one in delta.logprobs]
+        assert b"".join(one.token_bytes for one in told) == b"".join(
+            map(tokenizer.token_id_bytes, made)
+        )
+        assert [one.token for one in told] == list(map(tokenizer.token_id_text, made))
+        assert [one.logprob for one in told] == pytest.approx(wanted, abs=1e-3)
+        assert {len(one.top) for one in told} == {3}
+        assert all(isinstance(data, bytes) for one in told for _, data, _ in one.top)
+        without = await _all(engine, _generation(12))
+        assert without == [replace(delta, logprobs=()) for delta in deltas]
+        (character,) = tokenizer.text_ids("x")
+        forced = _generation(6, logit_bias=((character, 100.0),), temperature=0.0)
+        assert "".join(delta.text for delta in await _all(engine, forced)) == "xxxxxx"
+        # The penalties take the bias away again: 100 - 2 * 2 - 2 is still the highest at the third.
+        (other,) = tokenizer.text_ids("y")
+        both = replace(
+            forced,
+            logit_bias=((character, 100.0), (other, 93.0)),
+            presence_penalty=2.0,
+            frequency_penalty=2.0,
+        )
+        text = "".join(delta.text for delta in await _all(engine, both))
+        assert text[0] == "x"
+        assert set(text) == {"x", "y"}
+
+    with serving(tiny_model, address, tokenizer):
+        _with_engine(address, blobs, work)
+
+
 def test_adapters_are_sent_when_they_are_asked_for_and_many_answer_at_once(
     tiny_model: Path, address: Path, blobs: LocalBlobStore
 ) -> None:
@@ -211,6 +250,15 @@ def test_what_does_not_fit_the_engine_is_refused(
         (_generation(0), "refused"),
         (_generation(5, temperature=2.1), "refused"),
         (_generation(5, top_p=1.1), "refused"),
+        (_generation(5, presence_penalty=2.1), "refused"),
+        (_generation(5, frequency_penalty=-2.1), "refused"),
+        (_generation(5, top_logprobs=21), "refused"),
+        (_generation(5, top_logprobs=-1), "refused"),
+        (_generation(5, logit_bias=((3, 100.5),)), "refused"),
+        (_generation(5, logit_bias=((-1, 1.0),)), "refused"),
+        (_generation(5, logit_bias=((3, 1.0), (3, 2.0))), "twice"),
+        (_generation(5, logit_bias=((3, 1.0), (VOCABULARY, 1.0))), "ids below 258"),
+        (_generation(5, logit_bias=((3, 1.0),) * 1025), "refused"),
     ]
 
     async def work(engine: EmbeddedEngine) -> None:
@@ -227,6 +275,33 @@ def test_what_does_not_fit_the_engine_is_refused(
 
     with serving(tiny_model, address, endless_tokenizer(tiny_model)):
         _with_engine(address, blobs, work)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", '"1"', "true", "null"])
+def test_what_is_no_number_is_refused(tiny_model: Path, address: Path, number: str) -> None:
+    body = {
+        "prompt_ids": PROMPT,
+        "base_digest": BASE_DIGEST,
+        "adapter": None,
+        "max_tokens": 1,
+        "temperature": 1,
+        "top_p": 1,
+        "stop": [],
+        "seed": None,
+    }
+    good = {"authorization": f"Bearer {SECRET}", "content-type": "application/json"}
+    with (
+        serving(tiny_model, address) as served,
+        httpx2.Client(base_url=served.url, trust_env=False, headers=good) as client,
+    ):
+        fields = ("temperature", "top_p", "presence_penalty", "frequency_penalty")
+        spoilt: list[dict[str, Any]] = [{name: "?"} for name in fields]
+        spoilt += [{"logit_bias": [[3, "?"]]}, {"logit_bias": [["?", 1]]}]
+        for change in spoilt:
+            content = json.dumps({**body, **change}).replace('"?"', number)
+            assert client.post("/generate", content=content).status_code == 422
+        fine = {"logit_bias": [[3, 1], [4, -0.5]], "presence_penalty": 1, "top_logprobs": 0}
+        assert client.post("/generate", json={**body, **fine}).status_code == 200
 
 
 def test_a_wrong_secret_is_refused_everywhere(
@@ -386,13 +461,17 @@ def test_an_engine_killed_in_mid_stream_gives_no_clean_end(
 
 
 @asynccontextmanager
-async def _answering(address: Path, chunks: list[bytes]) -> AsyncIterator[None]:
+async def _answering(
+    address: Path, chunks: list[bytes], bodies: list[Any] | None = None
+) -> AsyncIterator[None]:
     """Answer every request with these chunks of a body, as an engine would send them."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         length = next(line for line in head.lower().split(b"\r\n") if b"content-length" in line)
-        await reader.readexactly(int(length.partition(b":")[2]))
+        body = await reader.readexactly(int(length.partition(b":")[2]))
+        if bodies is not None:
+            bodies.append(orjson.loads(body))
         writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
         for chunk in [*chunks, b""]:
             writer.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
@@ -417,6 +496,30 @@ def test_a_stream_that_ends_without_a_reason_is_not_a_finished_answer(
                 await _all(engine, _generation(3))
 
     _with_engine(address, blobs, work)
+
+
+def test_only_the_options_that_were_set_are_sent(address: Path, blobs: LocalBlobStore) -> None:
+    bodies: list[Any] = []
+    options: list[dict[str, Any]] = [
+        {},
+        {"presence_penalty": 0.5},
+        {"frequency_penalty": -0.5},
+        {"logit_bias": ((7, 1.5), (2, -100.0))},
+        {"top_logprobs": 0},
+    ]
+
+    async def work(engine: EmbeddedEngine) -> None:
+        async with _answering(
+            address, [b'{"text":"","completion_tokens":1,"finish_reason":"stop"}\n'], bodies
+        ):
+            for option in options:
+                assert await _all(engine, _generation(3, **option)) == [Delta("", 1, "stop")]
+
+    _with_engine(address, blobs, work)
+    always = bodies[0].keys()
+    sent = [{name: body[name] for name in body.keys() - always} for body in bodies]
+    assert sent == [*options[:3], {"logit_bias": [[7, 1.5], [2, -100.0]]}, options[4]]
+    assert "top_logprobs" not in always
 
 
 def test_an_error_of_the_engine_in_mid_stream_is_raised(

@@ -1,13 +1,16 @@
 """A conversation is prepared for the engine, and charged once."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 
 from support.rows import CONTEXT_TOKENS, OURS, THEIRS, a_model, render_with
-from tunery.domain.errors import ContextTooLong, NotFound
+from tunery.domain.errors import ContextTooLong, InvalidRequest, NotFound
+from tunery.domain.tenants import Caller
 from tunery.domain.usage import UsageKind
 from tunery.services import chat
+from tunery.services.answers import Options, PreparedAnswer, settle
 from tunery.services.models import ModelDirectory
 from tunery.storage.database import Database
 from tunery.storage.repositories.usage import UsageTotal
@@ -15,15 +18,15 @@ from tunery.storage.repositories.usage import UsageTotal
 REQUEST = chat.ChatRequest(
     model="gpt-tiny",
     messages=[{"role": "user", "content": "Hi!"}],
-    max_tokens=5,
-    temperature=0.5,
-    top_p=0.9,
-    stop=("x",),
-    seed=3,
+    options=Options(max_tokens=5, temperature=0.5, top_p=0.9, stop=("x",), seed=3),
     end_user="someone",
 )
 # A token a byte and one for each mark: "<s>user\nHi!<e>\n<s>assistant\n".
 PROMPT_TOKENS = 1 + len("user\n") + len("Hi!") + 1 + len("\n") + 1 + len("assistant\n")
+
+
+def with_options(**changes: Any) -> chat.ChatRequest:
+    return dataclasses.replace(REQUEST, options=dataclasses.replace(REQUEST.options, **changes))
 
 
 def prepare(
@@ -31,13 +34,13 @@ def prepare(
     directory: ModelDirectory,
     request: chat.ChatRequest,
     engine_context: int = 10_000,
-) -> chat.PreparedChat:
+) -> PreparedAnswer:
     return chat.prepare_chat(database, directory, render_with, engine_context, OURS, request)
 
 
 def test_a_request_becomes_a_generation(database: Database, directory: ModelDirectory) -> None:
     prepared = prepare(database, directory, REQUEST)
-    generation = prepared.generation
+    (generation,) = prepared.generations
     assert prepared.prompt_tokens == len(generation.prompt_ids) == PROMPT_TOKENS
     assert (generation.base_digest, generation.adapter) == (directory.base().digest, None)
     assert (generation.max_tokens, generation.temperature, generation.top_p) == (5, 0.5, 0.9)
@@ -50,20 +53,18 @@ def test_an_answer_may_fill_the_smaller_context_and_not_a_token_more(
 ) -> None:
     room = min(engine_context, CONTEXT_TOKENS) - PROMPT_TOKENS
     for asked in (room, None):
-        request = dataclasses.replace(REQUEST, max_tokens=asked)
+        request = with_options(max_tokens=asked)
         prepared = prepare(database, directory, request, engine_context)
-        assert prepared.generation.max_tokens == room
+        assert prepared.generations[0].max_tokens == room
     with pytest.raises(ContextTooLong):
-        prepare(
-            database, directory, dataclasses.replace(REQUEST, max_tokens=room + 1), engine_context
-        )
+        prepare(database, directory, with_options(max_tokens=room + 1), engine_context)
 
 
 def test_a_prompt_that_leaves_no_room_is_refused(
     database: Database, directory: ModelDirectory
 ) -> None:
-    request = dataclasses.replace(REQUEST, max_tokens=None)
-    assert prepare(database, directory, request, PROMPT_TOKENS + 1).generation.max_tokens == 1
+    request = with_options(max_tokens=None)
+    assert prepare(database, directory, request, PROMPT_TOKENS + 1).generations[0].max_tokens == 1
     with pytest.raises(ContextTooLong):
         prepare(database, directory, request, PROMPT_TOKENS)
 
@@ -96,9 +97,9 @@ def test_an_answer_is_charged_once_at_its_models_price(
     with database.write() as tx:
         tx.models(OURS).add(tuned)
     prepared = prepare(database, directory, dataclasses.replace(REQUEST, model=model))
-    assert prepared.generation.adapter == (tuned.adapter if model == tuned.name else None)
+    assert prepared.generations[0].adapter == (tuned.adapter if model == tuned.name else None)
     for _ in range(2):
-        chat.settle_chat(database, OURS, "key_1", "req-1", prepared, 7)
+        settle(database, Caller(OURS, "key_1", "req-1"), prepared, 7)
     with database.read() as tx:
         assert tx.usage(OURS).totals() == [
             UsageTotal(UsageKind.CHAT, 1, PROMPT_TOKENS, 7, nanodollars)
@@ -118,3 +119,25 @@ def test_a_prompt_that_cannot_fit_is_refused_before_it_is_tokenized(
     request = dataclasses.replace(REQUEST, messages=[{"role": "user", "content": text}])
     with pytest.raises(ContextTooLong):
         prepare(database, directory, request)
+
+
+def test_each_choice_has_a_seed_of_its_own_and_the_first_has_the_one_that_was_asked_for(
+    database: Database, directory: ModelDirectory
+) -> None:
+    top = 2**63 - 1
+    prepared = prepare(database, directory, with_options(n=3, seed=top))
+    assert [one.seed for one in prepared.generations] == [top, -(2**63), -(2**63) + 1]
+    assert prepared.prompt_tokens == PROMPT_TOKENS  # charged once, however many answers
+    unseeded = prepare(database, directory, with_options(n=2, seed=None))
+    assert [one.seed for one in unseeded.generations] == [None, None]
+
+
+def test_a_bias_on_a_token_that_the_model_does_not_have_is_refused(
+    database: Database, directory: ModelDirectory
+) -> None:
+    ids = render_with(directory.base()).tokenizer.vocabulary
+    kept = prepare(database, directory, with_options(logit_bias=((ids - 1, 5.0),)))
+    assert kept.generations[0].logit_bias == ((ids - 1, 5.0),)
+    with pytest.raises(InvalidRequest) as refused:
+        prepare(database, directory, with_options(logit_bias=((ids, 5.0),)))
+    assert refused.value.param == "logit_bias"

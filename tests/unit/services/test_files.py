@@ -8,7 +8,8 @@ import pytest
 
 from support.databases import opened
 from support.racing import Waiting
-from support.rows import OURS, THEIRS, a_file, a_job
+from support.rows import OURS, THEIRS, a_batch, a_file, a_job
+from tunery.domain.batches import BatchStatus
 from tunery.domain.errors import Conflict, InvalidRequest, NotFound
 from tunery.domain.files import FilePurpose, FileReport, FileStatus
 from tunery.domain.jobs import JobStatus
@@ -101,6 +102,23 @@ def test_a_file_is_not_deleted_while_a_job_needs_it(
         files.delete_file(database, blobs, OURS, "file-1")
         return
     with pytest.raises(Conflict, match="ftjob-1") as refused:
+        files.delete_file(database, blobs, OURS, "file-1")
+    assert refused.value.code == "file_in_use"
+    assert blobs.read("p/files/file-1") == b"the bytes"
+
+
+@pytest.mark.parametrize("status", BatchStatus)
+def test_a_file_is_not_deleted_while_a_batch_needs_it(
+    database: Database, blobs: LocalBlobStore, status: BatchStatus
+) -> None:
+    stored(database, blobs)
+    with database.write() as tx:
+        tx.batches(THEIRS).add(a_batch(input_file_id="file-1"))
+        tx.batches(OURS).add(a_batch(input_file_id="file-1", status=status))
+    if status in ("completed", "failed", "expired", "cancelled"):
+        files.delete_file(database, blobs, OURS, "file-1")
+        return
+    with pytest.raises(Conflict, match="batch_1") as refused:
         files.delete_file(database, blobs, OURS, "file-1")
     assert refused.value.code == "file_in_use"
     assert blobs.read("p/files/file-1") == b"the bytes"

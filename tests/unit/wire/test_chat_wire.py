@@ -5,45 +5,89 @@ from typing import Any
 import pytest
 
 from tunery.domain.errors import InvalidRequest
-from tunery.domain.ports.engine import Delta
+from tunery.domain.ports.engine import Delta, TokenLogprob
 from tunery.protocol.chat import CreateChatCompletionRequest
 from tunery.wire.chat import (
     ChunkMaker,
-    from_wire_messages,
-    from_wire_stop,
-    refuse_unsupported,
+    check_request,
+    to_wire_choice,
     to_wire_completion,
     to_wire_usage,
 )
+from tunery.wire.requests import from_wire_value
 
-# Each field that is not there yet: values that ask for nothing, and values that ask for something.
+# Each field that cannot be honoured: values that ask for nothing, and that ask for something.
 FIELDS: dict[str, tuple[list[Any], list[Any]]] = {
     "audio": ([], [{"voice": "alloy", "format": "wav"}]),
-    "frequency_penalty": ([0, 0.0, -0.0], [0.5, -1, True, False, "0"]),
     "function_call": (["none"], ["auto", {"name": "f"}]),
-    "functions": ([[]], [[{"name": "f"}], {}]),
-    "logit_bias": ([{}], [{"50256": -100}, []]),
-    "logprobs": ([False], [True, 0, 0.0, "false"]),
-    "metadata": ([], [{"a": "b"}]),
-    "modalities": ([["text"]], [["text", "audio"], ["audio"], [], "text"]),
-    "moderation": ([], [{}]),
-    "n": ([1], [2, 0, True, 1.0, "1"]),
-    "parallel_tool_calls": ([], [True]),
+    "functions": ([[]], [[{"name": "f"}]]),
+    "modalities": ([["text"]], [["text", "audio"], ["audio"]]),
+    "moderation": ([], [{"model": "omni-moderation-latest"}]),
+    "parallel_tool_calls": ([], [True, False]),
     "prediction": ([], [{"type": "content", "content": "x"}]),
-    "presence_penalty": ([0, 0.0], [2, 0.1, False]),
     "prompt_cache_key": ([], ["key"]),
-    "prompt_cache_options": ([], [{}]),
+    "prompt_cache_options": ([], [{}, {"mode": "implicit"}]),
     "prompt_cache_retention": ([], ["24h"]),
-    "reasoning_effort": ([], ["low"]),
-    "response_format": ([{"type": "text"}], [{"type": "json_object"}, {"type": "text", "x": 1}]),
+    "reasoning_effort": ([], ["low", "none"]),
+    "response_format": (
+        [{"type": "text"}],
+        [
+            {"type": "json_object"},
+            {"type": "json_schema", "json_schema": {"name": "x", "schema": {}, "strict": True}},
+        ],
+    ),
     "service_tier": (["auto", "default"], ["flex", "priority"]),
-    "store": ([False], [True, 0, 0.0]),
-    "tool_choice": (["none"], ["auto", "required"]),
-    "tools": ([[]], [[{"type": "function", "function": {"name": "f"}}]]),
-    "top_logprobs": ([0], [5, False]),
+    "tool_choice": (
+        ["none"],
+        ["auto", "required", {"type": "function", "function": {"name": "f"}}],
+    ),
+    "tools": (
+        [[]],
+        [
+            [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}],
+            [{"type": "custom", "custom": {"name": "f"}}],
+        ],
+    ),
     "verbosity": ([], ["low"]),
     "web_search_options": ([], [{}]),
 }
+HONOURED = {"model", "messages", "max_tokens", "max_completion_tokens", "temperature", "top_p", "n"}
+HONOURED |= {"stop", "seed", "stream", "stream_options", "user", "safety_identifier", "store"}
+HONOURED |= {"metadata", "logprobs", "top_logprobs", "logit_bias", "presence_penalty"}
+HONOURED |= {"frequency_penalty"}
+
+# Values of the wrong shape, and the field that the error names.
+MALFORMED: list[tuple[dict[str, Any], str]] = [
+    ({"frequency_penalty": True}, "frequency_penalty"),
+    ({"frequency_penalty": 2.1}, "frequency_penalty"),
+    ({"presence_penalty": "0"}, "presence_penalty"),
+    ({"logit_bias": []}, "logit_bias"),
+    ({"logit_bias": {"50256": -101}}, "logit_bias"),
+    ({"logit_bias": {"x": 1}}, "logit_bias"),
+    ({"logprobs": 0}, "logprobs"),
+    ({"top_logprobs": 21}, "top_logprobs"),
+    ({"n": 0}, "n"),
+    ({"n": 1.0}, "n"),
+    ({"n": 10**9}, "n"),
+    ({"max_tokens": -5}, "max_tokens"),
+    ({"modalities": []}, "modalities"),
+    ({"modalities": ["smell"]}, "modalities.0"),
+    ({"moderation": {}}, "moderation.model"),
+    ({"response_format": {"type": "yaml"}}, "response_format.type"),
+    ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+    ({"response_format": {"type": "text", "x": 1}}, "response_format.x"),
+    ({"tools": [{"type": "function"}]}, "tools.0.function"),
+    ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools.0.function.name"),
+    ({"tool_choice": "maybe"}, "tool_choice"),
+    ({"functions": [{}]}, "functions.0.name"),
+    ({"service_tier": "gold"}, "service_tier"),
+    ({"reasoning_effort": "lots"}, "reasoning_effort"),
+    ({"prediction": {"type": "content"}}, "prediction.content"),
+    ({"stop": ["a", "b", "c", "d", "e"]}, "stop"),
+    ({"metadata": {"k": 1}}, "metadata.k"),
+    ({"metadata": {f"k{n}": "v" for n in range(17)}}, "metadata"),
+    ({"nonsense": 1}, "nonsense"),
+]
 
 
 def request(**fields: Any) -> CreateChatCompletionRequest:
@@ -53,7 +97,7 @@ def request(**fields: Any) -> CreateChatCompletionRequest:
 
 def refusal(**fields: Any) -> InvalidRequest:
     with pytest.raises(InvalidRequest) as caught:
-        refuse_unsupported(request(**fields))
+        check_request(request(**fields))
     return caught.value
 
 
@@ -62,7 +106,7 @@ def refusal(**fields: Any) -> InvalidRequest:
     [(name, value) for name, (neutral, _) in FIELDS.items() for value in [None, *neutral]],
 )
 def test_a_value_that_asks_for_nothing_is_accepted(name: str, value: Any) -> None:
-    refuse_unsupported(request(**{name: value}))
+    check_request(request(**{name: value}))
 
 
 @pytest.mark.parametrize(
@@ -74,14 +118,22 @@ def test_a_value_that_asks_for_something_is_refused_by_name(name: str, value: An
     assert f"'{name}'" in error.message
 
 
-def test_every_field_that_is_not_honoured_is_in_the_table_above() -> None:
-    honoured = {"model", "messages", "max_tokens", "max_completion_tokens", "temperature", "top_p"}
-    honoured |= {"stop", "seed", "stream", "stream_options", "user", "safety_identifier"}
-    assert set(CreateChatCompletionRequest.model_fields) == honoured | set(FIELDS)
+def test_every_field_is_honoured_or_in_the_table_above() -> None:
+    assert set(CreateChatCompletionRequest.model_fields) == HONOURED | set(FIELDS)
+    assert not HONOURED & set(FIELDS)
+
+
+@pytest.mark.parametrize(("fields", "param"), MALFORMED)
+def test_a_value_of_the_wrong_shape_is_refused_by_name(fields: dict[str, Any], param: str) -> None:
+    body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]} | fields
+    with pytest.raises(InvalidRequest) as caught:
+        from_wire_value(body, CreateChatCompletionRequest)
+    assert caught.value.param == param
+    assert param in caught.value.message
 
 
 def test_what_is_honoured_is_not_refused() -> None:
-    refuse_unsupported(
+    check_request(
         request(
             max_tokens=5,
             temperature=0.5,
@@ -91,6 +143,14 @@ def test_what_is_honoured_is_not_refused() -> None:
             stream=True,
             stream_options={"include_usage": True, "include_obfuscation": False},
             user="u",
+            n=3,
+            logprobs=True,
+            top_logprobs=20,
+            logit_bias={"5": 100, "6": -0.5},
+            presence_penalty=2,
+            frequency_penalty=-2,
+            store=True,
+            metadata={"a": "b"},
         )
     )
 
@@ -105,43 +165,12 @@ def test_what_is_honoured_is_not_refused() -> None:
             "stream_options.include_obfuscation",
         ),
         ({"max_tokens": 5, "max_completion_tokens": 5}, "max_tokens"),
+        ({"top_logprobs": 2}, "top_logprobs"),
+        ({"metadata": {"a": "b"}}, "metadata"),
     ],
 )
 def test_fields_that_do_not_go_together_are_refused(fields: dict[str, Any], param: str) -> None:
     assert refusal(**fields).param == param
-
-
-@pytest.mark.parametrize(
-    ("field", "empty", "asks"),
-    [
-        ("name", None, "Ann"),
-        ("refusal", None, "No."),
-        ("annotations", [], [{"type": "url_citation"}]),
-        ("audio", None, {"id": "a"}),
-        ("function_call", None, {"name": "f"}),
-        ("tool_calls", [], [{"id": "call_1"}]),
-        ("tool_call_id", None, "call_1"),
-    ],
-)
-def test_an_answer_can_be_sent_back_and_what_it_cannot_say_is_refused_by_name(
-    field: str, empty: Any, asks: Any
-) -> None:
-    question = {"role": "user", "content": "Hi"}
-    answer = {"role": "assistant", "content": "Hello"}
-    sent = request(messages=[question, answer | {field: empty}])
-    refuse_unsupported(sent)
-    assert from_wire_messages(sent.messages) == [question, answer]
-    error = refusal(messages=[question, answer | {field: asks}])
-    assert (error.param, error.code) == (f"messages.1.{field}", "unsupported_parameter")
-
-
-def test_messages_and_stops_are_given_on_as_plain_values() -> None:
-    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
-    messages = [{"role": "developer", "content": "x"}, {"role": "user", "content": parts}]
-    assert from_wire_messages(request(messages=messages).messages) == messages
-    assert from_wire_stop(None) == from_wire_stop([]) == ()
-    assert from_wire_stop("a") == ("a",)
-    assert from_wire_stop(["a", "b"]) == ("a", "b")
 
 
 def test_a_completion_is_written_as_openai_writes_it() -> None:
@@ -150,9 +179,9 @@ def test_a_completion_is_written_as_openai_writes_it() -> None:
         created=17,
         model="ft:m",
         fingerprint="fp_1",
-        text="Hello",
-        last=Delta("", 3, "length"),
-        prompt_tokens=4,
+        choices=[to_wire_choice(0, "Hello", None, "length")],
+        usage=to_wire_usage(4, 3),
+        metadata=None,
     ).model_dump()
     assert written["usage"] | {"prompt_tokens": 4, "completion_tokens": 3} == written["usage"]
     assert written["usage"]["total_tokens"] == 7
@@ -163,6 +192,7 @@ def test_a_completion_is_written_as_openai_writes_it() -> None:
         "model": "ft:m",
         "service_tier": "default",
         "system_fingerprint": "fp_1",
+        "metadata": None,
         "choices": [
             {
                 "index": 0,
@@ -182,7 +212,12 @@ def test_a_completion_is_written_as_openai_writes_it() -> None:
 def test_a_streams_chunks_share_their_frame_and_carry_one_thing_each() -> None:
     maker = ChunkMaker(completion_id="chatcmpl-1", created=17, model="m", fingerprint="fp_1")
     usage = to_wire_usage(4, 3)
-    chunks = [maker.first(), maker.text("Hel"), maker.last("stop"), maker.usage(usage)]
+    chunks = [
+        maker.first(0),
+        maker.text(0, Delta("Hel", 1)),
+        maker.last(0, "stop"),
+        maker.usage(usage),
+    ]
     frames = {(c.id, c.object, c.created, c.model, c.system_fingerprint) for c in chunks}
     assert frames == {("chatcmpl-1", "chat.completion.chunk", 17, "m", "fp_1")}
     assert [
@@ -190,3 +225,23 @@ def test_a_streams_chunks_share_their_frame_and_carry_one_thing_each() -> None:
         for chunk in chunks
     ] == [[("assistant", "", None)], [(None, "Hel", None)], [(None, None, "stop")], []]
     assert [chunk.usage for chunk in chunks] == [None, None, None, usage]
+
+
+def test_log_probabilities_are_written_with_their_bytes_and_a_special_token_has_none() -> None:
+    told = TokenLogprob("é", "é".encode(), -0.5, (("é", "é".encode(), -0.5), ("<e>", b"", -2.0)))
+    written = to_wire_choice(1, "é", [told], "stop").model_dump()
+    assert written["logprobs"] == {
+        "content": [
+            {
+                "token": "é",
+                "bytes": [195, 169],
+                "logprob": -0.5,
+                "top_logprobs": [
+                    {"token": "é", "bytes": [195, 169], "logprob": -0.5},
+                    {"token": "<e>", "bytes": None, "logprob": -2.0},
+                ],
+            }
+        ],
+        "refusal": None,
+    }
+    assert written["index"] == 1

@@ -6,8 +6,10 @@ from typing import Any, cast
 
 import pytest
 
-from support.rows import OURS, a_file, a_job, chat_lines, render_with
+from support.rows import OURS, a_batch, a_file, a_job, batch_line, chat_lines, render_with
+from tunery.domain.batches import Answer, BatchStatus
 from tunery.domain.errors import StorageFull, TuneryError, Unavailable
+from tunery.domain.files import FilePurpose
 from tunery.domain.jobs import Hyperparameters, Job, JobStatus, Snapshot
 from tunery.domain.ports.engine import Engine
 from tunery.domain.ports.training import (
@@ -20,13 +22,14 @@ from tunery.domain.ports.training import (
     TrainingRun,
 )
 from tunery.domain.tasks import MAX_FAILURES, LeaseLost, Task, TaskKind
-from tunery.services import jobs, pausing
+from tunery.services import batches, jobs, pausing
 from tunery.services.models import ModelDirectory
 from tunery.services.publishing import Tolerance
 from tunery.storage.blobs import LocalBlobStore
 from tunery.storage.database import Database
 from tunery.storage.tables import tasks
 from tunery.telemetry import logger
+from tunery.worker.batches import BatchWork
 from tunery.worker.executor import ChildDied
 from tunery.worker.lease import Lease
 from tunery.worker.portal import Portal
@@ -113,6 +116,9 @@ def run(
             portal=portal,
             tolerance=Tolerance(0.1, 0.1, 1),
             tracking=Tracking(database, None, logger()),
+            batches=BatchWork(
+                database, blobs, portal, answer=cast(Answer, None), concurrency=1, log=logger()
+            ),
             log=logger(),
         )
         with Lease(database, task, 60, stopping or threading.Event()) as lease:
@@ -344,3 +350,59 @@ def test_a_file_is_checked(
         report = tx.files(OURS).report("file-1")
     assert report is not None
     assert report.examples == 3
+
+
+# ---- batches
+
+
+def add_batch(database: Database, blobs: LocalBlobStore, kind: TaskKind, status: str) -> Task:
+    batch = a_batch(status=BatchStatus(status), total=1)
+    with database.write() as tx:
+        tx.files(OURS).add(a_file(batch.input_file_id, purpose=FilePurpose.BATCH))
+        tx.batches(OURS).add(batch)
+        tx.queue.add(OURS, kind, batch.id)
+    return claim(database, kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "next_task"),
+    [
+        (TaskKind.CHECK_BATCH, "validating", None),
+        (TaskKind.RUN_BATCH, "in_progress", "end_batch"),
+        (TaskKind.END_BATCH, "in_progress", None),
+    ],
+)
+def test_a_batch_that_broke_its_workers_too_often_fails(
+    database: Database,
+    blobs: LocalBlobStore,
+    run: Callable[..., None],
+    kind: TaskKind,
+    status: str,
+    next_task: str | None,
+) -> None:
+    task = add_batch(database, blobs, kind, status)
+    for _ in range(MAX_FAILURES):  # each worker falls silent
+        with database.write() as tx:
+            tx._connection.execute(tasks.update().values(lease_until=0))
+        task = claim(database)
+    run(task)
+    batch = batches.get_batch(database, OURS, "batch_1")
+    assert [problem.code for problem in batch.errors] == ["server_error"]
+    assert "broke its worker 8 times" in batch.errors[0].message
+    if next_task is None:
+        assert waiting(database) == []
+    else:  # what was answered is delivered first
+        assert waiting(database) == [(next_task, "queued", 0, False)]
+        blobs.put(a_file().blob_key, batch_line(1))
+        run(claim(database))
+    assert batches.get_batch(database, OURS, "batch_1").status is BatchStatus.FAILED
+
+
+def test_a_batch_whose_input_cannot_be_read_fails_and_says_so(
+    database: Database, blobs: LocalBlobStore, run: Callable[..., None]
+) -> None:
+    run(add_batch(database, blobs, TaskKind.CHECK_BATCH, "validating"))
+    batch = batches.get_batch(database, OURS, "batch_1")
+    assert batch.status is BatchStatus.FAILED
+    assert "No blob" in batch.errors[0].message
+    assert waiting(database) == []

@@ -16,6 +16,12 @@ class Generation:
     `base_digest` names the base it must be made with: an engine with another one refuses. `stop`
     strings end the answer and are not part of it. `seed` makes sampling repeatable. A temperature
     of 0 takes the likeliest token.
+
+    `logit_bias` (token id, -100..100; an id at most once) is added to the logits of its tokens at
+    every step. The penalties (-2..2) lower the logit of a token that stands c > 0 times in the
+    answer so far by c * frequency_penalty + presence_penalty; the prompt does not count.
+    `top_logprobs` asks for log-probabilities: those of the tokens made and of that many (0..20) of
+    the likeliest ones at each place. None asks for none.
     """
 
     prompt_ids: Sequence[int]
@@ -26,15 +32,44 @@ class Generation:
     top_p: float = 1.0
     stop: tuple[str, ...] = ()
     seed: int | None = None
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    top_logprobs: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """How likely a token of the answer was, and the likeliest tokens (text, bytes, log p) there.
+
+    Natural logarithms of the model's distribution after bias and penalties, before temperature and
+    top_p; -9999 stands for what is lower. `top` is in falling order, and has the token itself in it
+    where it is among the likeliest.
+
+    `token_bytes` is what the token adds to the answer's UTF-8 bytes: maybe a part of a character,
+    and nothing for a special token. `token` is their text, a lone byte of a character written as
+    \\xNN, and for a special token its name.
+    """
+
+    token: str
+    token_bytes: bytes
+    logprob: float
+    top: tuple[tuple[str, bytes, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """A piece of an answer: new text (may be empty), tokens made so far, and why it ended."""
+    """A piece of an answer: new text (may be empty), tokens made so far, and why it ended.
+
+    `logprobs`, where they were asked for, tell of the tokens in order and each once, in the piece
+    that ends their text or a later one; a token of which nothing is in the answer (the one that
+    ended it, or one that a stop string cut off whole) is not told of.
+    """
 
     text: str
     completion_tokens: int
     finish_reason: FinishReason | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +95,11 @@ class Engine(Protocol):
 
         Natural logarithms; a sequence of n ids gives n - 1 numbers.
         """
+
+    async def likelihoods(
+        self, token_ids: Sequence[int], base_digest: str, adapter: Adapter | None, top: int
+    ) -> list[TokenLogprob]:
+        """Return how likely each token but the first is, with `top` (0..20) of the likeliest."""
 
     async def load(self, adapter: Adapter) -> None:
         """Make `adapter` resident, so that its first request need not wait for it."""

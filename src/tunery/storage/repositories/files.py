@@ -32,6 +32,7 @@ class FileRepository:
                 blob_key=file.blob_key,
                 status=file.status,
                 created_at=file.created_at,
+                expires_at=file.expires_at,
             )
         )
 
@@ -93,4 +94,5 @@ def _file(row: sa.Row[Any]) -> StoredFile:
         status=FileStatus(row.status),
         status_details=report.summary() if report is not None and report.error_count else None,
         created_at=row.created_at,
+        expires_at=row.expires_at,
     )

@@ -39,7 +39,7 @@ def upgrade() -> None:
         ),
         sa.Column("project_id", sa.String(length=40), nullable=False),
         sa.Column("id", sa.String(length=40), nullable=False),
-        sa.Column("key_id", sa.String(length=40), nullable=True),
+        sa.Column("key_id", sa.String(length=40), nullable=False),
         sa.Column("endpoint", sa.String(length=64), nullable=False),
         sa.Column("input_file_id", sa.String(length=40), nullable=False),
         sa.Column("completion_window", sa.String(length=16), nullable=False),
@@ -268,10 +268,9 @@ def upgrade() -> None:
         sa.Column("url", sa.LargeBinary(), nullable=False),
         sa.Column("event_types", sa.JSON(), nullable=False),
         sa.Column("secret", sa.LargeBinary(), nullable=False),
-        sa.Column("old_secret", sa.LargeBinary(), nullable=True),
-        sa.Column("old_secret_until", sa.BigInteger(), nullable=True),
+        sa.Column("old_secrets", sa.LargeBinary(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
-        sa.Column("updated_at", sa.BigInteger(), nullable=True),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_webhook_endpoints")),
         sa.UniqueConstraint("project_id", "id", name=op.f("uq_webhook_endpoints_project_id_id")),
     )
@@ -289,3 +288,4 @@ def upgrade() -> None:
     op.create_index("ix_files_project_id_seq", "files", ["project_id", "seq"], unique=False)
     op.add_column("jobs", sa.Column("integrations", sa.LargeBinary(), nullable=True))
     op.create_index("ix_jobs_project_id_seq", "jobs", ["project_id", "seq"], unique=False)
+    op.add_column("usage", sa.Column("batch", sa.Integer(), nullable=False, server_default="0"))

@@ -1,0 +1,79 @@
+"""Requests to the embedded engine's process. Knows no route of it.
+
+The engine writes its address and secret into a file when it is up; after a restart the file says
+the new ones, so they are read again whenever the engine does not answer.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import orjson
+
+from tunery.domain.errors import Overloaded, TuneryError, Unavailable
+
+
+@dataclass(frozen=True, slots=True)
+class _Address:
+    url: str
+    secret: str
+
+
+class EngineConnection:
+    """Knows where the engine is and what it is asked with."""
+
+    def __init__(self, address_file: Path) -> None:
+        self._address_file = address_file
+        self._client = httpx2.AsyncClient(
+            timeout=httpx2.Timeout(None, connect=2.0),
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=64),
+            trust_env=False,  # loopback, whatever proxy the environment names
+        )
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._client.aclose()
+
+    async def send(self, method: str, path: str, **options: Any) -> httpx2.Response:
+        """Return the engine's response, not yet read; raise Unavailable where there is none."""
+        headers = options.pop("headers", {})
+        for attempt in range(2):
+            try:
+                address = await asyncio.to_thread(self._address)
+                request = self._client.build_request(
+                    method,
+                    address.url + path,
+                    headers={**headers, "authorization": f"Bearer {address.secret}"},
+                    **options,
+                )
+                return await self._client.send(request, stream=True)
+            except (httpx2.TransportError, OSError, ValueError) as error:
+                if attempt:
+                    raise Unavailable(
+                        "The engine does not answer; it may be starting. Try again.",
+                        code="engine_unavailable",
+                    ) from error
+                await asyncio.sleep(0.2)
+        raise AssertionError("unreachable")
+
+    async def checked(self, response: httpx2.Response) -> None:
+        """Raise what a response that is no success says."""
+        if response.is_success:
+            return
+        body = await response.aread()
+        await response.aclose()
+        try:
+            detail = orjson.loads(body)["detail"]
+        except (ValueError, KeyError, TypeError):
+            detail = f"HTTP {response.status_code}"
+        if response.status_code == 503:
+            raise Overloaded(str(detail))
+        if response.status_code == 401:  # restarted since the address was read
+            raise Unavailable("The engine is restarting; try again.", code="engine_unavailable")
+        raise TuneryError(f"The engine refused: {detail}", code="engine_error")
+
+    def _address(self) -> _Address:
+        value = orjson.loads(self._address_file.read_bytes())
+        return _Address(value["url"], value["secret"])

@@ -1,0 +1,86 @@
+"""The embedded engine's vectors, over HTTP."""
+
+from array import array
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import httpx2
+import orjson
+
+from tunery.domain.errors import Unavailable
+from tunery.domain.models import EmbeddingModel
+from tunery.inference.connection import EngineConnection
+
+_PIECE_TOKENS = 4096  # about half a second on two cores: what is computed for a client that left
+_PIECE_TEXTS = 256
+
+
+class EmbeddedEmbedder:
+    """An Embedder whose process runs on this machine."""
+
+    def __init__(self, address_file: Path) -> None:
+        self._connection = EngineConnection(address_file)
+
+    async def embed(
+        self, token_ids: Sequence[Sequence[int]], model: EmbeddingModel
+    ) -> "list[array[float]]":
+        """Return a vector for each text, asking for a piece of them at a time."""
+        found: list[array[float]] = []
+        for piece in _pieces(token_ids):
+            found += await self._ask(piece, model)
+        return found
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._connection.close()
+
+    async def _ask(
+        self, token_ids: Sequence[Sequence[int]], model: EmbeddingModel
+    ) -> "list[array[float]]":
+        body = {"token_ids": [list(ids) for ids in token_ids], "digest": model.digest}
+        response = await self._connection.send(
+            "POST",
+            "/embed",
+            content=orjson.dumps(body),
+            headers={"content-type": "application/json"},
+        )
+        try:
+            if response.status_code == 404:
+                raise Unavailable(
+                    f"The engine cannot load the embedding model {model.name!r}; `tunery doctor`"
+                    " and the engine's log say why.",
+                    code="model_files_missing",
+                )
+            await self._connection.checked(response)
+            data = await response.aread()
+        except httpx2.TransportError as error:
+            raise Unavailable(
+                "The engine stopped before the vectors were complete; try again.",
+                code="engine_error",
+            ) from error
+        finally:
+            await response.aclose()
+        numbers = array("f")
+        size = model.dimensions
+        if len(data) != len(token_ids) * size * numbers.itemsize:
+            raise Unavailable(
+                f"The engine answered with {len(data)} bytes for {len(token_ids)} vectors of"
+                f" {size}; add the model {model.name!r} again.",
+                code="engine_error",
+            )
+        numbers.frombytes(data)  # the engine is on this machine: the byte order is the same
+        return [numbers[start : start + size] for start in range(0, len(numbers), size)]
+
+
+def _pieces(token_ids: Sequence[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
+    """Yield the texts in their order, a bounded number of tokens at a time."""
+    piece: list[Sequence[int]] = []
+    tokens = 0
+    for ids in token_ids:
+        if piece and (tokens + len(ids) > _PIECE_TOKENS or len(piece) == _PIECE_TEXTS):
+            yield piece
+            piece, tokens = [], 0
+        piece.append(ids)
+        tokens += len(ids)
+    if piece:
+        yield piece
