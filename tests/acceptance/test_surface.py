@@ -494,7 +494,7 @@ def test_a_job_on_a_file_that_is_not_there_or_for_something_else_is_refused(
         ({"method": method(n_epochs=0)}, "method.supervised.hyperparameters.n_epochs"),
         ({"method": method(n_epochs="many")}, "method.supervised.hyperparameters.n_epochs"),
         ({"method": method(beta=1)}, "method.supervised.hyperparameters.beta"),
-        ({"integrations": [{"type": "wandb", "wandb": {"project": "p"}}]}, "integrations"),
+        ({"integrations": [{"type": "other"}]}, "integrations.0.type"),
         ({"metadata": {"k" * 65: "v"}}, None),
     ],
 )

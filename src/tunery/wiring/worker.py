@@ -18,6 +18,7 @@ from tunery.worker.deliveries import Courier
 from tunery.worker.executor import LocalExecutor
 from tunery.worker.loop import Worker
 from tunery.worker.portal import Portal
+from tunery.worker.reporter import ChildReporter
 from tunery.worker.stages import Stages
 from tunery.worker.sweep import (
     end_uploads,
@@ -25,6 +26,7 @@ from tunery.worker.sweep import (
     remove_expired_files,
     remove_expired_responses,
 )
+from tunery.worker.tracking import Tracking
 
 
 def build_worker(settings: Settings) -> Worker:
@@ -33,6 +35,8 @@ def build_worker(settings: Settings) -> Worker:
     blobs = open_blobs(settings)
     blobs.sweep()
     log = logger()
+    reports = settings.wandb.mode != "disabled"
+    children = {"TUNERY_DATA": str(settings.data_path)}
     parts, portal = build_parts(settings, database, blobs), Portal()
     stages = Stages(
         database=database,
@@ -40,13 +44,14 @@ def build_worker(settings: Settings) -> Worker:
         directory=parts.directory,
         renderers=renderer_of,
         engine=parts.engine,
-        executor=LocalExecutor({"TUNERY_DATA": str(settings.data_path)}),
+        executor=LocalExecutor(children),
         portal=portal,
         tolerance=Tolerance(
             settings.training.proof_mean,
             settings.training.proof_max,
             settings.training.proof_sequences,
         ),
+        tracking=Tracking(database, ChildReporter(children) if reports else None, log),
         batches=BatchWork(
             database=database,
             blobs=blobs,

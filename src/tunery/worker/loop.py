@@ -67,6 +67,7 @@ class Worker:
         ).start()
         for lane in lanes:
             lane.join()
+        self._stages.close()
 
     def stop(self) -> None:
         """Claim no more, and give a training run back: it goes on elsewhere from its snapshot."""

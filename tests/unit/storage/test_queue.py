@@ -115,7 +115,7 @@ def test_a_claim_passes_over_a_row_that_another_transaction_has_locked(
         database.close()
 
 
-OLD_HOLDER: dict[str, Callable[[Queue, Task], None]] = {
+OLD_HOLDER: dict[str, Callable[[Queue, Task], object]] = {
     "hold": lambda queue, task: queue.hold(task),
     "renew": lambda queue, task: queue.renew(task, 60),
     "finish": lambda queue, task: queue.finish(task),

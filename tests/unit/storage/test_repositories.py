@@ -112,7 +112,7 @@ VIEWS: dict[str, tuple[Seen, Any]] = {
         EMPTY,
     ),
     "job": (lambda tx, t: tx.jobs(t).get("ftjob-1"), None),
-    "jobs": (lambda tx, t: tx.jobs(t).page(after=None, limit=9), EMPTY),
+    "jobs": (lambda tx, t: tx.jobs(t).page(metadata={}, after=None, limit=9), EMPTY),
     "snapshot": (lambda tx, t: tx.jobs(t).snapshot("ftjob-1"), None),
     "job of a file": (lambda tx, t: tx.jobs(t).unfinished_with_file("file-1"), None),
     "events": (lambda tx, t: tx.jobs(t).events("ftjob-1", after=None, limit=9), EMPTY),
@@ -250,7 +250,7 @@ DESCENDING: dict[str, Listed] = {
     "files, newest first": lambda tx, t, after, limit: tx.files(t).page(
         purpose=None, after=after, limit=limit, order="desc"
     ),
-    "jobs": lambda tx, t, after, limit: tx.jobs(t).page(after=after, limit=limit),
+    "jobs": lambda tx, t, after, limit: tx.jobs(t).page(metadata={}, after=after, limit=limit),
     "batches": lambda tx, t, after, limit: tx.batches(t).page(after=after, limit=limit),
     "events": lambda tx, t, after, limit: tx.jobs(t).events("ftjob-1", after=after, limit=limit),
     "checkpoints": lambda tx, t, after, limit: tx.jobs(t).checkpoints(

@@ -10,18 +10,19 @@ from support.rows import OURS, a_batch, a_file, a_job, batch_line, chat_lines, r
 from tunery.domain.batches import Answer, BatchStatus
 from tunery.domain.errors import StorageFull, TuneryError, Unavailable
 from tunery.domain.files import FilePurpose
-from tunery.domain.jobs import Hyperparameters, Job, JobStatus
+from tunery.domain.jobs import Hyperparameters, Job, JobStatus, Snapshot
 from tunery.domain.ports.engine import Engine
 from tunery.domain.ports.training import (
     ProofRequest,
     RunFailed,
     RunFinished,
+    RunPaused,
     RunStarted,
     TrainingReport,
     TrainingRun,
 )
 from tunery.domain.tasks import MAX_FAILURES, LeaseLost, Task, TaskKind
-from tunery.services import batches, jobs
+from tunery.services import batches, jobs, pausing
 from tunery.services.models import ModelDirectory
 from tunery.services.publishing import Tolerance
 from tunery.storage.blobs import LocalBlobStore
@@ -33,26 +34,33 @@ from tunery.worker.executor import ChildDied
 from tunery.worker.lease import Lease
 from tunery.worker.portal import Portal
 from tunery.worker.stages import Stages
+from tunery.worker.tracking import Tracking
 
 
 class ScriptedRun:
     """Reports what it was given, calls what it was given, and ends."""
 
     def __init__(self, script: Sequence[TrainingReport | Callable[[], None]]) -> None:
-        self._script = list(script)
+        self.script = list(script)
         self.stopped = False
+        self.paused = False
 
     @property
     def finished(self) -> bool:
-        return not self._script
+        return not self.script
 
     def reports(self, wait_s: float) -> Iterator[TrainingReport]:
-        while self._script:
-            step = self._script.pop(0)
+        while self.script:
+            step = self.script.pop(0)
             if callable(step):
                 step()
-            else:
-                yield step
+                return  # silence: the worker looks around
+            yield step
+
+    def pause(self) -> None:
+        if not self.paused:
+            self.paused = True
+            self.script = [Snapshot(1, "p/s-1"), RunPaused()]
 
     def stop(self) -> None:
         self.stopped = True
@@ -107,6 +115,7 @@ def run(
             executor=executor or ScriptedExecutor(),
             portal=portal,
             tolerance=Tolerance(0.1, 0.1, 1),
+            tracking=Tracking(database, None, logger()),
             batches=BatchWork(
                 database, blobs, portal, answer=cast(Answer, None), concurrency=1, log=logger()
             ),
@@ -262,6 +271,43 @@ def test_a_job_cancelled_while_it_trains_stays_cancelled_and_its_files_go(
     assert (job_of(database).status, job_of(database).trained_tokens) == (JobStatus.CANCELLED, None)
     assert waiting(database) == []
     assert list(blobs.keys(OURS.project_id)) == []
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_run_whose_job_is_paused_is_asked_to_stop_and_given_back(
+    database: Database, run: Callable[..., None], resumed: bool
+) -> None:
+    def pause() -> None:
+        pausing.pause_job(database, OURS, "ftjob-1")
+        if resumed:
+            pausing.resume_job(database, OURS, "ftjob-1")
+
+    def step() -> None:  # again and again, until the worker has heard
+        handle = executor.started[0]
+        handle.script += [step]
+        threading.Event().wait(0.01)
+
+    executor = ScriptedExecutor(RunStarted(1, 0), pause, step)
+    run(add_job(database), executor)
+    handle = executor.started[0]
+    assert (handle.paused, handle.stopped) == (True, True)
+    assert waiting(database) == [
+        ("train_job", "queued" if resumed else "paused", 0, not resumed),
+    ]
+    assert job_of(database).status is (JobStatus.QUEUED if resumed else JobStatus.PAUSED)
+    with database.read() as tx:
+        assert tx.jobs(OURS).snapshot("ftjob-1") == Snapshot(1, "p/s-1")
+
+
+def test_a_job_paused_before_its_run_starts_starts_none(
+    database: Database, run: Callable[..., None]
+) -> None:
+    task = add_job(database)
+    pausing.pause_job(database, OURS, "ftjob-1")
+    executor = ScriptedExecutor(RunFinished(1))
+    run(task, executor)
+    assert executor.started == []
+    assert waiting(database) == [("train_job", "paused", 0, True)]
 
 
 @pytest.mark.parametrize("kind", [TaskKind.PREPARE_JOB, TaskKind.TRAIN_JOB, TaskKind.PUBLISH_JOB])
