@@ -19,7 +19,6 @@ EXTENSIONS_PAGE = Path(__file__).resolve().parents[3] / "docs" / "reference" / "
 # The only values beyond those of the SDK's enumerations; the extensions' page says why.
 EXTRA_VALUES: dict[tuple[str, str], tuple[str, ...]] = {
     ("FineTuningJob", "status"): ("paused",),
-    ("FileObject", "purpose"): ("evals",),
 }
 
 # Where the SDK's type says less than the live service answers: what a field takes besides.

@@ -50,11 +50,6 @@ PATCHES: tuple[tuple[str, dict[str, Any], str], ...] = (
         for name in _BATCH_NULLS
     ),
     (
-        "components/schemas/OpenAIFile/properties/purpose",
-        {"const": "evals"},
-        "it takes files of this purpose, and says nothing of how they are answered",
-    ),
-    (
         "components/schemas/OpenAIFile/properties/expires_at",
         NULL,
         "the SDK's type allows null, and files without an expiry are answered with it",
