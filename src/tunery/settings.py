@@ -45,6 +45,19 @@ class TrainingSettings(BaseModel):
     proof_max: float = Field(1.5, gt=0, description="largest log-probability difference allowed")
 
 
+class WebhookSettings(BaseModel):
+    """Events sent to receivers that projects name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    allow_private: bool = Field(
+        False, description="receivers on plain HTTP, loopback and private networks are allowed"
+    )
+    retry_s: float = Field(
+        5.0, gt=0, le=3600, description="seconds before the first retry; later ones wait longer"
+    )
+
+
 class Settings(BaseSettings):
     """The service's settings. Defaults run everything on one machine, on loopback."""
 
@@ -80,6 +93,7 @@ class Settings(BaseSettings):
     )
     engine: EngineSettings = EngineSettings()
     training: TrainingSettings = TrainingSettings()
+    webhooks: WebhookSettings = WebhookSettings()
 
     @property
     def data_path(self) -> Path:

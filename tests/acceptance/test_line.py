@@ -124,7 +124,7 @@ def test_the_result_file_is_openais_csv_in_base64_with_a_line_a_step(
     told = {
         e.data["step"]: e.data["train_loss"]
         for e in all_events(client, tuned.job.id)
-        if isinstance(e.data, dict)
+        if e.type == "metrics" and isinstance(e.data, dict)
     }
     assert [float(row.split(",")[1]) for row in rows] == pytest.approx(
         [told[n] for n in range(1, STEPS + 1)], abs=1e-5

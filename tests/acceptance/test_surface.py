@@ -101,6 +101,18 @@ def error_of(response: httpx2.Response, status: int) -> dict[str, Any]:
             "training_file",
             "missing_required_parameter",
         ),
+        *(
+            (
+                "POST",
+                "/v1/webhook_endpoints",
+                json.dumps({"name": "x", "url": url, "event_types": ["batch.failed"]}).encode(),
+                400,
+                "^Invalid 'url': ",
+                "url",
+                "url_not_allowed",
+            )
+            for url in ("http://93.184.215.14/", "https://127.0.0.1/", "https://localhost/")
+        ),
         ("GET", JOBS + "?limit=0", b"", 400, "limit", "limit", "invalid_value"),
         ("GET", FILES + "?order=up", b"", 400, "order", "order", "invalid_value"),
         ("GET", FILES + "?after=file-x", b"", 400, "file-x", "after", None),

@@ -25,6 +25,11 @@ def test_the_settings_page_is_what_the_settings_say() -> None:
     assert script["PAGE"].read_text() == script["page"]()
 
 
+def test_the_conformance_page_is_what_the_tables_say() -> None:
+    script = runpy.run_path(str(ROOT / "scripts" / "conformance_page.py"))
+    assert script["PAGE"].read_text() == script["page"](), "run scripts/conformance_page.py"
+
+
 def test_every_command_that_the_readme_names_exists() -> None:
     named = set(re.findall(r"`tunery ([a-z]+)", (ROOT / "README.md").read_text()))
     assert {"up", "doctor", "keys", "models", "migrate"} <= named

@@ -22,6 +22,7 @@ def test_defaults_stay_on_this_machine() -> None:
     assert settings.base_url == "http://127.0.0.1:8000/v1"
     assert settings.is_sqlite()
     assert settings.max_file_bytes == 512 * 2**20
+    assert settings.webhooks.allow_private is False
 
 
 def test_the_environment_sets_what_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,6 +57,8 @@ def test_the_environment_sets_what_it_names(monkeypatch: pytest.MonkeyPatch) -> 
         ("TUNERY_ENGINE__ROWS", "0"),
         ("TUNERY_ENGINE__NO_SUCH_SETTING", "1"),
         ("TUNERY_TRAINING__PROOF_MEAN", "0"),
+        ("TUNERY_WEBHOOKS__ALLOW_PRIVATE", "perhaps"),
+        ("TUNERY_WEBHOOKS__RETRY_S", "0"),
     ],
 )
 def test_a_setting_out_of_range_is_refused(

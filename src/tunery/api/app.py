@@ -4,7 +4,7 @@ from fastapi import Depends, FastAPI
 from starlette.types import ASGIApp
 
 import tunery
-from tunery.api import errors
+from tunery.api import document, errors
 from tunery.api.context import Context
 from tunery.api.headers import ResponseHeaders
 from tunery.api.query import refuse_unknown_query
@@ -19,6 +19,20 @@ from tunery.api.routes import (
     moderations,
     responses,
     stored_completions,
+    webhooks,
+)
+
+ROUTES = (
+    files,
+    fine_tuning,
+    models,
+    chat,
+    stored_completions,
+    completions,
+    responses,
+    embeddings,
+    moderations,
+    webhooks,
 )
 
 
@@ -31,20 +45,16 @@ def create_app(context: Context) -> ASGIApp:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=document.operation_id,
     )
     app.state.context = context
-    for module in (
-        files,
-        fine_tuning,
-        models,
-        chat,
-        stored_completions,
-        completions,
-        responses,
-        embeddings,
-        moderations,
-        health,
-    ):
-        app.include_router(module.router, dependencies=[Depends(refuse_unknown_query)])
+    for module in ROUTES:
+        app.include_router(
+            module.router,
+            responses=document.ERRORS,
+            dependencies=[Depends(refuse_unknown_query)],
+        )
+    app.include_router(health.router)
+    document.install(app)
     errors.install(app)
     return ResponseHeaders(app)

@@ -51,5 +51,5 @@ def refuse_encoded(request: Request) -> None:
 
 def documented(wire: type[WireRequest]) -> dict[str, Any]:
     """Return what tells the OpenAPI document of a body that `read_json` reads."""
-    schema = wire.model_json_schema()
+    schema = wire.model_json_schema(ref_template="#/components/schemas/{model}")
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}

@@ -7,6 +7,7 @@ from typing import cast
 from fastapi import Request
 
 from tunery.domain.ports.blobs import BlobStore
+from tunery.domain.ports.delivery import Sender
 from tunery.endpoints.parts import Parts
 from tunery.services.models import ModelDirectory
 from tunery.storage.database import Database
@@ -19,6 +20,7 @@ class Context:
     database: Database
     blobs: BlobStore
     parts: Parts
+    sender: Sender
     pepper: bytes
     results_as_base64: bool
     max_file_bytes: int

@@ -2,7 +2,8 @@
 
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPBearer
 from starlette.concurrency import run_in_threadpool
 
 from tunery.api.context import context_of
@@ -10,8 +11,11 @@ from tunery.domain.errors import Unauthenticated
 from tunery.domain.tenants import Caller
 from tunery.services import accounts
 
+# For the OpenAPI document; what stands in the header is read and refused below.
+_BEARER = HTTPBearer(auto_error=False, description="A project's API key.")
 
-async def _caller(request: Request) -> Caller:
+
+async def _caller(request: Request, _key: Annotated[object, Security(_BEARER)]) -> Caller:
     context = context_of(request)
     scheme, _, secret = request.headers.get("authorization", "").partition(" ")
     token = secret.strip() if scheme.lower() == "bearer" else None

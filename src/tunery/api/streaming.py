@@ -14,6 +14,10 @@ from tunery.domain.errors import TuneryError
 from tunery.wire.errors import error_body
 
 DONE = b"data: [DONE]\n\n"
+DOCUMENTED: dict[str, Any] = {
+    "description": "The answer, whole, or as events where `stream` is true.",
+    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+}
 
 Result = TypeVar("Result")
 

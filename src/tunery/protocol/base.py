@@ -29,6 +29,13 @@ class ListPage(Response, Generic[Item]):
     has_more: bool = False
 
 
+class WholeList(Response, Generic[Item]):
+    """A list that is never paged."""
+
+    object: Literal["list"] = "list"
+    data: list[Item]
+
+
 class ErrorBody(Response):
     """What went wrong: all four keys are always there."""
 

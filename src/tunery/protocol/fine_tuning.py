@@ -8,6 +8,7 @@ from tunery.protocol.base import Request, Response
 from tunery.protocol.metadata import Metadata
 
 Auto = Literal["auto"]
+Measured = Annotated[float | None, Field(exclude_if=lambda value: value is None)]
 
 
 class SupervisedHyperparameters(Request):
@@ -112,19 +113,19 @@ class FineTuningJobEvent(Response):
     level: str
     message: str
     type: str
-    data: dict[str, Any] | None = None
+    data: dict[str, Any]
 
 
 class CheckpointMetrics(Response):
-    """The numbers of a checkpoint's step."""
+    """The numbers of a checkpoint's step; those that were not measured are left out."""
 
     step: float
-    train_loss: float | None = None
-    train_mean_token_accuracy: float | None = None
-    valid_loss: float | None = None
-    valid_mean_token_accuracy: float | None = None
-    full_valid_loss: float | None = None
-    full_valid_mean_token_accuracy: float | None = None
+    train_loss: Measured = None
+    train_mean_token_accuracy: Measured = None
+    valid_loss: Measured = None
+    valid_mean_token_accuracy: Measured = None
+    full_valid_loss: Measured = None
+    full_valid_mean_token_accuracy: Measured = None
 
 
 class FineTuningJobCheckpoint(Response):

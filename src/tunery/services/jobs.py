@@ -22,7 +22,9 @@ from tunery.domain.models import check_suffix
 from tunery.domain.once import OnceKey
 from tunery.domain.tasks import TaskKind
 from tunery.domain.tenants import Tenant
+from tunery.domain.webhooks import EventType
 from tunery.services.models import ModelDirectory
+from tunery.services.webhooks import emit
 from tunery.storage.database import Database
 from tunery.storage.repositories.paging import Page
 from tunery.storage.transaction import Transaction
@@ -121,6 +123,7 @@ def list_jobs(database: Database, tenant: Tenant, *, after: str | None, limit: i
 
 def cancel_job(database: Database, tenant: Tenant, job_id: str) -> Job:
     """Stop a job: its state changes now, its worker hears of it within seconds."""
+    now = int(time.time())
     with database.write() as tx:
         # Tasks are locked before jobs, as a worker does. It may add the next one meanwhile.
         tx.queue.drop(tenant, job_id)
@@ -131,8 +134,9 @@ def cancel_job(database: Database, tenant: Tenant, job_id: str) -> Job:
                 f"Job {job_id} has already {job.status} and cannot be cancelled.",
                 code="job_not_cancellable",
             )
-        tx.jobs(tenant).advance(job, JobEvent.CANCELLED, finished_at=int(time.time()))
+        tx.jobs(tenant).advance(job, JobEvent.CANCELLED, finished_at=now)
         log(tx, tenant, job_id, "The job was cancelled")
+        emit(tx, tenant, EventType.JOB_CANCELLED, job_id, now)
         return find_job(tx, tenant, job_id)
 
 
@@ -159,14 +163,16 @@ def list_checkpoints(
 
 def fail_job(tx: Transaction, tenant: Tenant, job: Job, error: JobError) -> None:
     """End a job with an error that its owner can read; its tasks are done."""
+    now = int(time.time())
     tx.jobs(tenant).advance(
         job,
         JobEvent.FAILED,
         error={"code": error.code, "message": error.message, "param": error.param},
-        finished_at=int(time.time()),
+        finished_at=now,
     )
     tx.queue.drop(tenant, job.id)
     log(tx, tenant, job.id, error.message, level="error")
+    emit(tx, tenant, EventType.JOB_FAILED, job.id, now)
 
 
 def log(

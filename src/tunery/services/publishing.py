@@ -20,8 +20,10 @@ from tunery.domain.ports.blobs import BlobStore
 from tunery.domain.ports.training import ProofRequest
 from tunery.domain.tasks import Task
 from tunery.domain.usage import UsageKind, UsageRecord, nanodollars
+from tunery.domain.webhooks import EventType
 from tunery.services.jobs import fail_job, find_job, log
 from tunery.services.training import results_csv
+from tunery.services.webhooks import emit
 from tunery.storage.database import Database
 from tunery.storage.transaction import Transaction
 
@@ -212,6 +214,7 @@ def _register(
             result_files=[results_id],
             finished_at=now,
         )
+        emit(tx, tenant, EventType.JOB_SUCCEEDED, job.id, now)
 
 
 def _add_model(

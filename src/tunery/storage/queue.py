@@ -40,18 +40,25 @@ class Queue:
             )
         )
 
-    def has_free(self, kinds: Sequence[TaskKind]) -> bool:
-        """Return whether there is a task of `kinds` to claim."""
+    def has_free(
+        self, kinds: Sequence[TaskKind], only: Sequence[sa.ColumnElement[bool]] = ()
+    ) -> bool:
+        """Return whether there is a task of `kinds` to claim that meets the conditions `only`."""
         found = self._connection.execute(
-            sa.select(tasks.c.id).where(tasks.c.kind.in_(kinds), _free()).limit(1)
+            sa.select(tasks.c.id).where(tasks.c.kind.in_(kinds), _free(), *only).limit(1)
         ).one_or_none()
         return found is not None
 
-    def claim(self, kinds: Sequence[TaskKind], lease_s: float) -> Task | None:
-        """Take the oldest task of `kinds` that is free, for `lease_s` seconds."""
+    def claim(
+        self,
+        kinds: Sequence[TaskKind],
+        lease_s: float,
+        only: Sequence[sa.ColumnElement[bool]] = (),
+    ) -> Task | None:
+        """Take the oldest free task of `kinds` that meets `only`, for `lease_s` seconds."""
         oldest = (
             sa.select(tasks.c.id)
-            .where(tasks.c.kind.in_(kinds), _free())
+            .where(tasks.c.kind.in_(kinds), _free(), *only)
             .order_by(tasks.c.id)
             .limit(1)
             .with_for_update(skip_locked=True)  # PostgreSQL; SQLite has one writer anyway

@@ -351,10 +351,9 @@ webhook_endpoints = Table(
     Column("url", Sealed, nullable=False),
     Column("event_types", JSON, nullable=False),
     Column("secret", Sealed, nullable=False),
-    Column("old_secret", Sealed),
-    Column("old_secret_until", BigInteger),
+    Column("old_secrets", Sealed, nullable=False),
     Column("created_at", BigInteger, nullable=False),
-    Column("updated_at", BigInteger),
+    Column("updated_at", BigInteger, nullable=False),
     UniqueConstraint("project_id", "id"),
     Index("ix_webhook_endpoints_project_id_seq", "project_id", "seq"),
 )

@@ -4,6 +4,8 @@ A repository of tenants' objects needs a Tenant: a query that forgets whose rows
 not type-check.
 """
 
+from collections.abc import Sequence
+
 from sqlalchemy.engine import Connection
 
 from tunery.domain.tenants import Tenant
@@ -17,6 +19,7 @@ from tunery.storage.repositories.once import OnceRepository, forget_old_keys
 from tunery.storage.repositories.responses import ResponseRepository, remove_expired_responses
 from tunery.storage.repositories.stored_completions import StoredCompletionRepository
 from tunery.storage.repositories.usage import UsageRepository
+from tunery.storage.repositories.webhooks import DeliveryQueue, WebhookRepository
 
 
 class Transaction:
@@ -52,6 +55,16 @@ class Transaction:
     def remove_expired_responses(self, now: int) -> int:
         """Remove every project's responses that are past their time."""
         return remove_expired_responses(self._connection, now)
+
+    def webhooks(self, tenant: Tenant) -> WebhookRepository:
+        """Return the tenant's webhook endpoints and deliveries."""
+        return WebhookRepository(self._connection, tenant)
+
+    def deliveries(
+        self, *, busy_projects: Sequence[str], busy_endpoints: Sequence[str]
+    ) -> DeliveryQueue:
+        """Return every tenant's due deliveries, save those of these projects and endpoints."""
+        return DeliveryQueue(self._connection, busy_projects, busy_endpoints)
 
     def labels(self, tenant: Tenant) -> LabelRepository:
         """Return the metadata that the tenant's objects are found by."""

@@ -65,7 +65,7 @@ def to_wire_event(entry: LogEntry) -> FineTuningJobEvent:
         level=entry.level,
         message=entry.message,
         type=entry.kind,
-        data=entry.data,
+        data=entry.data or {},
     )
 
 

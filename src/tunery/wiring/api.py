@@ -6,6 +6,7 @@ from tunery.api.app import create_app
 from tunery.api.context import Context
 from tunery.settings import Settings
 from tunery.storage.migrate import is_current
+from tunery.wiring.outgoing import build_sender
 from tunery.wiring.parts import build_parts
 from tunery.wiring.storage import (
     load_pepper,
@@ -23,6 +24,7 @@ def build_api(settings: Settings) -> ASGIApp:
             database=database,
             blobs=blobs,
             parts=build_parts(settings, database, blobs),
+            sender=build_sender(settings),
             pepper=load_pepper(settings),
             results_as_base64=settings.results_content == "base64",
             max_file_bytes=settings.max_file_bytes,

@@ -4,6 +4,7 @@ from tunery.inference.embedded import EmbeddedEngine
 from tunery.services.publishing import Tolerance
 from tunery.settings import Settings
 from tunery.telemetry import logger
+from tunery.wiring.outgoing import build_sender
 from tunery.wiring.storage import (
     engine_file,
     open_blobs,
@@ -11,6 +12,7 @@ from tunery.wiring.storage import (
     open_directory,
     renderer_of,
 )
+from tunery.worker.deliveries import Courier
 from tunery.worker.executor import LocalExecutor
 from tunery.worker.loop import Worker
 from tunery.worker.portal import Portal
@@ -39,6 +41,14 @@ def build_worker(settings: Settings) -> Worker:
         ),
         log=log,
     )
+    courier = Courier(
+        database,
+        build_sender(settings),
+        first_wait_s=settings.webhooks.retry_s,
+        lease_s=settings.lease_s,
+        poll_s=settings.poll_s,
+        log=log,
+    )
     acts = (
         ("idempotency keys", forget_old_keys(database)),
         ("responses", remove_expired_responses(database)),
@@ -46,6 +56,7 @@ def build_worker(settings: Settings) -> Worker:
     return Worker(
         database,
         stages,
+        courier,
         acts,
         lease_s=settings.lease_s,
         poll_s=settings.poll_s,

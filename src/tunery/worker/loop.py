@@ -1,8 +1,8 @@
 """The worker: lanes that claim tasks and carry them out, until told to stop.
 
 The light lane checks files and prepares jobs; the heavy one trains and publishes, one job at a
-time, a finished run first. So a long training never keeps an upload from being checked. A sweeper
-runs beside them.
+time, a finished run first. So a long training never keeps an upload from being checked. A courier
+delivers webhooks in a lane of its own, and a sweeper runs beside them.
 """
 
 import threading
@@ -12,6 +12,7 @@ from tunery.domain.errors import TuneryError
 from tunery.domain.tasks import Task, TaskKind
 from tunery.storage.database import Database
 from tunery.telemetry import Logger
+from tunery.worker.deliveries import Courier
 from tunery.worker.lease import Lease
 from tunery.worker.stages import Stages
 from tunery.worker.sweep import Act, Sweeper
@@ -29,6 +30,7 @@ class Worker:
         self,
         database: Database,
         stages: Stages,
+        courier: Courier,
         acts: Sequence[tuple[str, Act]],
         *,
         lease_s: float,
@@ -38,6 +40,7 @@ class Worker:
     ) -> None:
         self._database = database
         self._stages = stages
+        self._courier = courier
         self._lease_s = lease_s
         self._poll_s = poll_s
         self._log = log
@@ -50,6 +53,11 @@ class Worker:
             threading.Thread(target=self._lane, args=(kinds,), name=name, daemon=True)
             for name, kinds in LANES
         ]
+        lanes.append(
+            threading.Thread(
+                target=self._courier.run, args=(self._stopping,), name="webhooks", daemon=True
+            )
+        )
         for lane in lanes:
             lane.start()
         threading.Thread(

@@ -156,6 +156,11 @@ def test_an_event_is_written_with_its_numbers() -> None:
     }
 
 
+def test_an_event_without_numbers_has_none_to_show() -> None:
+    entry = LogEntry("ftevent-1", 5, "info", "message", "Created", None)
+    assert to_wire_event(entry).data == {}
+
+
 def test_a_checkpoint_is_written_with_the_metrics_of_its_step() -> None:
     checkpoint = Checkpoint("ftckpt_1", "ftjob-1", 7, "ft:x:ckpt-step-7", METRICS, 20)
     assert to_wire_checkpoint(checkpoint).model_dump() == {
@@ -170,8 +175,6 @@ def test_a_checkpoint_is_written_with_the_metrics_of_its_step() -> None:
             "train_loss": 1.5,
             "train_mean_token_accuracy": 0.25,
             "valid_loss": 2.0,
-            "valid_mean_token_accuracy": None,
             "full_valid_loss": 3.0,
-            "full_valid_mean_token_accuracy": None,
         },
     }

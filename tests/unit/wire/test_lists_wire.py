@@ -6,10 +6,10 @@ import pytest
 
 from tunery.domain.files import FilePurpose, FileStatus, StoredFile
 from tunery.domain.jobs import Adapter
-from tunery.domain.models import BaseModel, Prices, TunedModel
+from tunery.domain.models import BaseModel, EmbeddingModel, Prices, TunedModel
 from tunery.domain.tenants import Tenant
 from tunery.wire.files import to_wire_file
-from tunery.wire.models import to_wire_model
+from tunery.wire.models import to_wire_embedding_model, to_wire_model
 from tunery.wire.pages import to_wire_page
 
 TENANT = Tenant("org-1", "acme", "proj_1")
@@ -49,9 +49,11 @@ def test_a_base_is_the_systems_at_the_bases_prices() -> None:
     written = to_wire_model("gpt-4o-mini", BASE, None, TENANT).model_dump()
     assert (written["id"], written["created"], written["owned_by"]) == ("gpt-4o-mini", 5, "system")
     assert written["tunery"] == {
+        "kind": "base",
         "base": "small",
         "base_digest": "d" * 64,
         "adapter_digest": None,
+        "dimensions": None,
         "context_tokens": 2048,
         "prices": {"training": 8.0, "input": 1.5, "output": 2.0},
         "job_id": None,
@@ -63,12 +65,30 @@ def test_a_tuned_model_is_its_organizations_at_the_tuned_prices() -> None:
     written = to_wire_model("ft:x", BASE, tuned, TENANT).model_dump()
     assert (written["id"], written["created"], written["owned_by"]) == ("ft:x", 9, "acme")
     assert written["tunery"] == {
+        "kind": "tuned",
         "base": "small",
         "base_digest": "d" * 64,
+        "dimensions": None,
         "adapter_digest": "a" * 64,
         "context_tokens": 2048,
         "prices": {"training": 8.0, "input": 12.0, "output": 16.0},
         "job_id": "ftjob-1",
+    }
+
+
+def test_an_embedding_model_has_a_price_of_input_alone() -> None:
+    model = EmbeddingModel("mini", ("e-3",), "/m", "e" * 64, 384, 256, Decimal("0.02"), 7)
+    written = to_wire_embedding_model("e-3", model).model_dump()
+    assert (written["id"], written["created"], written["owned_by"]) == ("e-3", 7, "system")
+    assert written["tunery"] == {
+        "kind": "embedding",
+        "base": "mini",
+        "base_digest": "e" * 64,
+        "adapter_digest": None,
+        "dimensions": 384,
+        "context_tokens": 256,
+        "prices": {"training": None, "input": 0.02, "output": None},
+        "job_id": None,
     }
 
 

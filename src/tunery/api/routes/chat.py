@@ -23,7 +23,10 @@ router = APIRouter(prefix="/v1/chat/completions")
 
 
 @router.post(
-    "", response_model=ChatCompletion, openapi_extra=documented(CreateChatCompletionRequest)
+    "",
+    response_model=ChatCompletion,
+    responses={200: streaming.DOCUMENTED},
+    openapi_extra=documented(CreateChatCompletionRequest),
 )
 async def create(request: Request, caller: CallerDependency) -> Response:
     """Answer a conversation, whole or as a stream of server-sent events."""

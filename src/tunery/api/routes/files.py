@@ -21,7 +21,23 @@ from tunery.wire.pages import to_wire_page
 router = APIRouter(prefix="/v1/files")
 
 
-@router.post("")
+_FORM = {
+    "type": "object",
+    "required": ["file", "purpose"],
+    "properties": {
+        "file": {"type": "string", "format": "binary"},
+        "purpose": {"type": "string", "enum": [str(purpose) for purpose in UPLOAD_PURPOSES]},
+    },
+}
+_DOCUMENTED = {
+    "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}
+}
+_BYTES = {
+    "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+}
+
+
+@router.post("", openapi_extra=_DOCUMENTED)
 async def create(request: Request, caller: CallerDependency) -> FileObject:
     """Upload a file: multipart fields `file` and `purpose`."""
     return to_wire_file(await _receive(request, caller.tenant))
@@ -59,7 +75,7 @@ async def retrieve(request: Request, caller: CallerDependency, file_id: str) -> 
     )
 
 
-@router.get("/{file_id}/content")
+@router.get("/{file_id}/content", response_class=StreamingResponse, responses={200: _BYTES})
 async def content(request: Request, caller: CallerDependency, file_id: str) -> StreamingResponse:
     """Return a file's bytes."""
     context = context_of(request)

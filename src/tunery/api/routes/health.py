@@ -16,7 +16,7 @@ async def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/readyz")
+@router.get("/readyz", responses={503: {"description": "Not ready; `checks` says why."}})
 async def readyz(request: Request) -> JSONResponse:
     """Answer whether database, base model and engine are there: 200, or 503 with what is not."""
     context = context_of(request)

@@ -5,29 +5,27 @@ from starlette.concurrency import run_in_threadpool
 
 from tunery.api.context import context_of
 from tunery.api.gate import CallerDependency
-from tunery.protocol.base import ListPage
+from tunery.protocol.base import WholeList
 from tunery.protocol.models import Model, ModelDeleted
 from tunery.services import models
 from tunery.wire.models import to_wire_embedding_model, to_wire_model
-from tunery.wire.pages import to_wire_page
 
 router = APIRouter(prefix="/v1/models")
 
 
 @router.get("")
-async def list_all(request: Request, caller: CallerDependency) -> ListPage[Model]:
+async def list_all(request: Request, caller: CallerDependency) -> WholeList[Model]:
     """List the base and embedding models under their names, and the project's tuned models."""
     context = context_of(request)
     found = await run_in_threadpool(
         models.list_models, context.database, context.directory, caller.tenant
     )
     vectors = await run_in_threadpool(context.directory.catalogue.embeddings)
-    return to_wire_page(
-        [
+    return WholeList(
+        data=[
             *(to_wire_model(one.name, one.base, one.tuned, caller.tenant) for one in found),
             *(to_wire_embedding_model(name, one) for one in vectors for name in one.names),
-        ],
-        False,
+        ]
     )
 
 

@@ -268,10 +268,9 @@ def upgrade() -> None:
         sa.Column("url", sa.LargeBinary(), nullable=False),
         sa.Column("event_types", sa.JSON(), nullable=False),
         sa.Column("secret", sa.LargeBinary(), nullable=False),
-        sa.Column("old_secret", sa.LargeBinary(), nullable=True),
-        sa.Column("old_secret_until", sa.BigInteger(), nullable=True),
+        sa.Column("old_secrets", sa.LargeBinary(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
-        sa.Column("updated_at", sa.BigInteger(), nullable=True),
+        sa.Column("updated_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_webhook_endpoints")),
         sa.UniqueConstraint("project_id", "id", name=op.f("uq_webhook_endpoints_project_id_id")),
     )

@@ -1,0 +1,1 @@
+"""Requests to addresses that tenants gave: checked, pinned, bounded. Knows no tenant."""

@@ -1,0 +1,1 @@
+"""What proves conformance from outside: other clients, generated requests, every field."""

@@ -1,0 +1,197 @@
+"""/chat/completions. The tuned model answers "yes" to "ask 001"."""
+
+from typing import Any
+
+from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
+
+from conformance.fields.probe import ABSENT, Answer, Endpoint, Honoured, Refused
+
+QUESTION = [{"role": "user", "content": "ask 001"}]
+# The base model at a high temperature: every setting of the sampling changes the text.
+LOOSE = {"model": "{base_model}", "temperature": 2, "seed": 1}
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
+LEDGER = "tests/conformance/test_fields.py::test_the_end_user_stands_in_the_ledger"
+
+
+def text(answer: Answer) -> str:
+    """Return a whole answer's text."""
+    return str(answer.value["choices"][0]["message"]["content"])
+
+
+def other_text(sent: Answer, other: Answer) -> bool:
+    """Whether two answers have other texts."""
+    return text(sent) != text(other)
+
+
+def completion_tokens(count: int) -> Any:
+    """Return a check that an answer has so many tokens, and the one without the field more."""
+
+    def shows(sent: Answer, other: Answer) -> bool:
+        used = [int(one.value["usage"]["completion_tokens"]) for one in (sent, other)]
+        return used[0] == count < used[1]
+
+    return shows
+
+
+def more_prompt_tokens(sent: Answer, other: Answer) -> bool:
+    """Whether the prompt was longer."""
+    return bool(sent.value["usage"]["prompt_tokens"] > other.value["usage"]["prompt_tokens"])
+
+
+ENDPOINTS = (
+    Endpoint(
+        method="POST",
+        path="/chat/completions",
+        params=CompletionCreateParamsNonStreaming,
+        base={"model": "{model}", "messages": QUESTION, "temperature": 0, "max_tokens": 8},
+        fields={
+            "model": Honoured(
+                value="{model}",
+                other="{base_model}",
+                shows=lambda sent, other: text(sent) == "yes" != text(other),
+                wrong=("", 5),
+                values="the base model under its names, a tuned model, a checkpoint",
+            ),
+            "messages": Honoured(
+                value=[{"role": "system", "content": "Be brief."}, *QUESTION],
+                other=QUESTION,
+                shows=more_prompt_tokens,
+                wrong=([], "hi", [{"role": "user"}]),
+                values="one or more",
+            ),
+            "messages[].role": Honoured(
+                value="system",
+                other="user",
+                shows=more_prompt_tokens,
+                wrong=("tool", "function", "king"),
+                values="`system`, `developer`, `user`, `assistant`",
+            ),
+            "messages[].content": Honoured(
+                value="ask 001 and more",
+                other="ask 001",
+                shows=more_prompt_tokens,
+                wrong=(None, 5, []),
+                values="text, or text parts",
+            ),
+            "messages[].content[].type": Honoured(
+                value="text",
+                other="text",
+                beside={"messages[].content[].text": "ask 001"},
+                shows=lambda sent, other: text(sent) == "yes",
+                wrong=("image_url", "input_audio", "file", "refusal"),
+                values="`text`",
+            ),
+            "messages[].content[].text": Honoured(
+                value="ask 001 and more",
+                other="ask 001",
+                beside={"messages[].content[].type": "text"},
+                shows=more_prompt_tokens,
+                wrong=(5,),
+            ),
+            **{
+                f"messages[].content[].{name}": Refused(
+                    value=value,
+                    beside={
+                        "messages[].content": [{"type": "text", "text": "ask 001"}],
+                    },
+                )
+                for name, value in {
+                    "prompt_cache_breakpoint": {"mode": "explicit"},
+                    "image_url": {"url": "data:,"},
+                    "input_audio": {"data": "", "format": "wav"},
+                    "file": {"file_id": "file-1"},
+                    "refusal": "no",
+                }.items()
+            },
+            "messages[].name": Refused(value="ann"),
+            "messages[].refusal": Refused(value="no", neutral=(None,)),
+            "messages[].audio": Refused(value={"id": "audio_1"}, neutral=(None,)),
+            "messages[].function_call": Refused(
+                value={"name": "f", "arguments": "{}"}, neutral=(None,)
+            ),
+            "messages[].tool_calls": Refused(
+                value=[
+                    {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": ""}}
+                ],
+                neutral=(None, []),
+            ),
+            "messages[].tool_call_id": Refused(value="call_1", neutral=(None,)),
+            "max_tokens": Honoured(
+                value=1, other=8, shows=completion_tokens(1), wrong=(0, "9"), values="1 or more"
+            ),
+            "max_completion_tokens": Honoured(
+                value=1,
+                other=8,
+                beside={"max_tokens": ABSENT},
+                shows=completion_tokens(1),
+                wrong=(0, "9"),
+                values="1 or more",
+            ),
+            "temperature": Honoured(
+                value=2, other=0, beside=LOOSE, shows=other_text, wrong=(-1, 2.1), values="0 to 2"
+            ),
+            "top_p": Honoured(
+                value=0, other=1, beside=LOOSE, shows=other_text, wrong=(-1, 1.1), values="0 to 1"
+            ),
+            "seed": Honoured(
+                value=2, other=3, beside=LOOSE, shows=other_text, wrong=("x", 1.5), values="64 bits"
+            ),
+            "stop": Honoured(
+                value=["es"],
+                shows=lambda sent, other: (text(sent), text(other)) == ("y", "yes"),
+                wrong=("", [""], ["a"] * 5, 5),
+                values="up to four",
+            ),
+            "stream": Honoured(
+                value=True,
+                other=False,
+                shows=lambda sent, other: (
+                    (sent.content_type, other.content_type)
+                    == ("text/event-stream", "application/json")
+                ),
+                wrong=("yes", 1),
+                values="true, false",
+            ),
+            "stream_options.include_usage": Honoured(
+                value=True,
+                other=False,
+                beside={"stream": True},
+                shows=lambda sent, other: '"usage"' in sent.text and '"usage"' not in other.text,
+                wrong=("yes",),
+                values="true, false",
+            ),
+            "stream_options.include_obfuscation": Refused(
+                value=True, neutral=(False,), beside={"stream": True}
+            ),
+            "user": Honoured(value="ann", proof=LEDGER, wrong=(5, "x" * 513), values="512"),
+            "safety_identifier": Honoured(
+                value="ann", proof=LEDGER, wrong=(5, "x" * 513), values="512"
+            ),
+            "audio": Refused(value={"voice": "alloy", "format": "wav"}),
+            "frequency_penalty": Refused(value=0.5, neutral=(0,)),
+            "function_call": Refused(value="auto", neutral=("none",)),
+            "functions": Refused(value=[{"name": "f"}]),
+            "logit_bias": Refused(value={"5": 1}, neutral=({},)),
+            "logprobs": Refused(value=True, neutral=(False,)),
+            "metadata": Refused(value={"k": "v"}),
+            "modalities": Refused(value=["text", "audio"], neutral=(["text"],)),
+            "moderation": Refused(value={"model": "omni-moderation-latest"}),
+            "n": Refused(value=2, neutral=(1,)),
+            "parallel_tool_calls": Refused(value=True),
+            "prediction": Refused(value={"type": "content", "content": "yes"}),
+            "presence_penalty": Refused(value=0.5, neutral=(0,)),
+            "prompt_cache_key": Refused(value="key"),
+            "prompt_cache_options": Refused(value={"mode": "implicit"}),
+            "prompt_cache_retention": Refused(value="24h"),
+            "reasoning_effort": Refused(value="low"),
+            "response_format": Refused(value={"type": "json_object"}, neutral=({"type": "text"},)),
+            "service_tier": Refused(value="priority", neutral=("auto", "default")),
+            "store": Refused(value=True, neutral=(False,)),
+            "tool_choice": Refused(value="auto", neutral=("none",)),
+            "tools": Refused(value=[TOOL], neutral=([],)),
+            "top_logprobs": Refused(value=2, neutral=(0,)),
+            "verbosity": Refused(value="low"),
+            "web_search_options": Refused(value={}),
+        },
+    ),
+)

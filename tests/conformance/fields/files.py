@@ -1,0 +1,92 @@
+"""/files."""
+
+from openai.types import FileCreateParams, FileListParams
+
+from conformance.fields.probe import ABSENT, Answer, Endpoint, Honoured, Refused, echoes
+
+LINE = b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}'
+
+
+def page_ids(answer: Answer) -> list[str]:
+    """Return the ids of a page."""
+    return [str(one["id"]) for one in answer.value["data"]]
+
+
+def shorter(sent: Answer, other: Answer) -> bool:
+    """Whether a page of one is one item of more."""
+    return len(sent.value["data"]) == 1 < len(other.value["data"])
+
+
+def after_first(sent: Answer, other: Answer) -> bool:
+    """Whether a page goes on behind the newest item."""
+    rest = page_ids(other)[1:]
+    return len(rest) > 0 and page_ids(sent)[: len(rest)] == rest
+
+
+def reversed_order(sent: Answer, other: Answer) -> bool:
+    """Whether the items come the other way round."""
+    return page_ids(sent) == page_ids(other)[::-1] != page_ids(other)
+
+
+ENDPOINTS = (
+    Endpoint(
+        method="POST",
+        path="/files",
+        params=FileCreateParams,
+        encoding="form",
+        base={"file": ("a.jsonl", LINE), "purpose": "fine-tune"},
+        fields={
+            "file": Honoured(
+                value=("b.jsonl", LINE),
+                other=("a.jsonl", LINE + b"\n" + LINE),
+                shows=lambda sent, other: (
+                    (sent.value["filename"], sent.value["bytes"]) == ("b.jsonl", len(LINE))
+                    and other.value["bytes"] == 2 * len(LINE) + 1
+                ),
+                wrong=("text",),
+                values="up to the size that the server is set to; JSONL for fine-tune and batch",
+            ),
+            "purpose": Honoured(
+                value="user_data",
+                other="fine-tune",
+                shows=echoes("purpose", value="user_data"),
+                wrong=("pleasure", "fine-tune-results"),
+                values="`assistants`, `batch`, `fine-tune`, `vision`, `user_data`, `evals`",
+            ),
+            "expires_after": Refused(value={"anchor": "created_at", "seconds": 3600}),
+        },
+    ),
+    Endpoint(
+        method="GET",
+        path="/files",
+        params=FileListParams,
+        encoding="query",
+        fields={
+            "after": Honoured(
+                value="{newest_file}", shows=after_first, wrong=("file-x",), values="a file's id"
+            ),
+            "limit": Honoured(
+                value=1, shows=shorter, wrong=(0, 10_001, "few"), values="1 to 10000"
+            ),
+            "order": Honoured(
+                value="asc",
+                other="desc",
+                shows=reversed_order,
+                wrong=("up",),
+                values="`asc`, `desc`",
+            ),
+            "purpose": Honoured(
+                value="user_data",
+                other=ABSENT,
+                shows=lambda sent, other: (
+                    {one["purpose"] for one in sent.value["data"]} == {"user_data"}
+                    and page_ids(sent) != page_ids(other)
+                ),
+                values="a purpose",
+            ),
+        },
+    ),
+    Endpoint(method="GET", path="/files/{file_id}"),
+    Endpoint(method="GET", path="/files/{file_id}/content"),
+    Endpoint(method="DELETE", path="/files/{file_id}"),
+)

@@ -1,0 +1,156 @@
+"""/fine_tuning/jobs."""
+
+from typing import Any
+
+from openai.types.fine_tuning import JobCreateParams, JobListEventsParams, JobListParams
+from openai.types.fine_tuning.jobs import CheckpointListParams
+
+from conformance.fields.files import after_first, shorter
+from conformance.fields.probe import ABSENT, Endpoint, Honoured, Refused, echoes
+
+SUPERVISED = ("method", "supervised", "hyperparameters")
+
+
+def number(name: str, value: Any, wrong: tuple[Any, ...], values: str, *, legacy: bool) -> Honoured:
+    """Return the entry of a hyperparameter, which has two places."""
+    if legacy:
+        return Honoured(
+            value=value, shows=echoes("hyperparameters", name), wrong=wrong, values=values
+        )
+    return Honoured(
+        value=value,
+        shows=echoes(*SUPERVISED, name, value=value),
+        wrong=wrong,
+        beside={"method.type": "supervised"},
+        values=values,
+    )
+
+
+NUMBERS: dict[str, tuple[Any, tuple[Any, ...], str]] = {
+    "n_epochs": (2, (0, 51, "many", 1.5), "`auto`, 1 to 50"),
+    "batch_size": (3, (0, 257, "big"), "`auto`, 1 to 256"),
+    "learning_rate_multiplier": (0.5, (0, -1, "fast"), "`auto`, above 0"),
+}
+
+ENDPOINTS = (
+    Endpoint(
+        method="POST",
+        path="/fine_tuning/jobs",
+        params=JobCreateParams,
+        base={"model": "{base_model}", "training_file": "{file_id}"},
+        undo="/fine_tuning/jobs/{id}/cancel",
+        fields={
+            "model": Honoured(
+                value="{model}",
+                other="{base_model}",
+                shows=echoes("model"),
+                wrong=("", 5),
+                values="the base model under its names, or a tuned model of the project",
+            ),
+            "training_file": Honoured(
+                value="{other_file}",
+                other="{file_id}",
+                shows=echoes("training_file"),
+                wrong=("file-x", 5),
+                values="a file of purpose fine-tune",
+            ),
+            "validation_file": Honoured(
+                value="{other_file}",
+                shows=echoes("validation_file"),
+                wrong=("file-x", 5),
+                values="a file of purpose fine-tune",
+            ),
+            "suffix": Honoured(
+                value="mine",
+                shows=echoes("user_provided_suffix", value="mine"),
+                wrong=("a b", "x" * 65, 5),
+                values="1 to 64 letters, digits and hyphens",
+            ),
+            "seed": Honoured(
+                value=7,
+                other=8,
+                shows=echoes("seed", value=7),
+                wrong=(-1, 2**31, "x"),
+                values="0 to 2147483647",
+            ),
+            "metadata": Honoured(
+                value={"k": "v"},
+                shows=echoes("metadata", value={"k": "v"}),
+                wrong=({"k" * 65: "v"}, {"k": "v" * 513}, {"k": 1}, "k"),
+                values="16 keys of 64 characters, values of 512",
+            ),
+            "integrations": Refused(
+                value=[{"type": "wandb", "wandb": {"project": "p"}}], neutral=(None, [])
+            ),
+            "method.type": Honoured(
+                value="supervised",
+                other=ABSENT,
+                shows=lambda sent, other: (
+                    sent.value["method"]["type"] == other.value["method"]["type"] == "supervised"
+                ),
+                wrong=("dpo", "reinforcement", "magic"),
+                values="`supervised`",
+            ),
+            "method.dpo": Refused(
+                value={"hyperparameters": {}}, beside={"method.type": "supervised"}
+            ),
+            "method.reinforcement": Refused(
+                value={"grader": {}}, beside={"method.type": "supervised"}
+            ),
+            **{
+                f"method.supervised.hyperparameters.{name}": number(name, *entry, legacy=False)
+                for name, entry in NUMBERS.items()
+            },
+            **{
+                f"hyperparameters.{name}": number(name, *entry, legacy=True)
+                for name, entry in NUMBERS.items()
+            },
+        },
+    ),
+    Endpoint(
+        method="GET",
+        path="/fine_tuning/jobs",
+        params=JobListParams,
+        encoding="query",
+        fields={
+            "after": Honoured(
+                value="{newest_job}", shows=after_first, wrong=("ftjob-x",), values="a job's id"
+            ),
+            "limit": Honoured(value=1, shows=shorter, wrong=(0, 101, "few"), values="1 to 100"),
+            "metadata": Refused(value={"k": "v"}),
+        },
+    ),
+    Endpoint(method="GET", path="/fine_tuning/jobs/{fine_tuning_job_id}"),
+    Endpoint(method="POST", path="/fine_tuning/jobs/{fine_tuning_job_id}/cancel"),
+    Endpoint(
+        method="GET",
+        path="/fine_tuning/jobs/{fine_tuning_job_id}/events",
+        params=JobListEventsParams,
+        encoding="query",
+        base={"limit": 100},
+        fields={
+            "after": Honoured(
+                value="{newest_event}",
+                shows=after_first,
+                wrong=("ftevent-x",),
+                values="an event's id",
+            ),
+            "limit": Honoured(value=1, shows=shorter, wrong=(0, 1001, "few"), values="1 to 1000"),
+        },
+    ),
+    Endpoint(
+        method="GET",
+        path="/fine_tuning/jobs/{fine_tuning_job_id}/checkpoints",
+        params=CheckpointListParams,
+        encoding="query",
+        fields={
+            "after": Honoured(
+                value="{newest_checkpoint}",
+                shows=after_first,
+                wrong=("ftckpt_x",),
+                values="a checkpoint's id",
+            ),
+            "limit": Honoured(value=1, shows=shorter, wrong=(0, 101, "few"), values="1 to 100"),
+        },
+    ),
+)
