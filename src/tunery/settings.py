@@ -5,10 +5,10 @@ TUNERY_ENGINE__THREADS.
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 DEFAULT_BASE = "smollm2-135m-instruct"
@@ -43,6 +43,25 @@ class TrainingSettings(BaseModel):
     proof_sequences: int = Field(16, ge=1, le=256, description="held-out texts of the proof")
     proof_mean: float = Field(0.12, gt=0, description="mean log-probability difference allowed")
     proof_max: float = Field(1.5, gt=0, description="largest log-probability difference allowed")
+
+
+class WandbSettings(BaseModel):
+    """Reports to Weights & Biases, for jobs whose owner asks for them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mode: Literal["offline", "online", "disabled"] = Field(
+        "offline", description="offline writes folders for `wandb sync`; disabled refuses jobs"
+    )
+    api_key: SecretStr | None = Field(None, description="the account that online reports go to")
+    base_url: str | None = Field(None, description="a W&B server of your own; default: wandb's")
+    folder: Path | None = Field(None, description="where runs are written; default: data/wandb")
+
+    @model_validator(mode="after")
+    def _has_key(self) -> Self:
+        if self.mode == "online" and self.api_key is None:
+            raise ValueError("mode online needs api_key; set it, or choose offline")
+        return self
 
 
 class WebhookSettings(BaseModel):
@@ -81,24 +100,38 @@ class Settings(BaseSettings):
     results_content: Literal["base64", "plain"] = Field(
         "base64", description="body of a result file's content: OpenAI gives base64"
     )
-    max_file_bytes: int = Field(512 * 1024 * 1024, ge=1024, description="largest upload")
+    max_file_bytes: int = Field(
+        512 * 1024 * 1024,
+        ge=1024,
+        description="largest file; one in parts that is not of lines may have 8 GB",
+    )
     responses_kept_days: int = Field(
         30, ge=1, le=36_500, description="days that a stored response is kept"
     )
     lease_s: float = Field(15.0, gt=0.5, description="seconds until a silent worker's task moves")
     poll_s: float = Field(0.5, gt=0, description="seconds between looks at the queue")
     sweep_s: float = Field(30.0, gt=0, description="seconds between sweeps of expired objects")
+    batch_concurrency: int = Field(
+        8, ge=1, le=256, description="answers made at the same time for batches, of engine.rows"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="the least that is logged"
     )
     engine: EngineSettings = EngineSettings()
     training: TrainingSettings = TrainingSettings()
+    wandb: WandbSettings = WandbSettings()
     webhooks: WebhookSettings = WebhookSettings()
 
     @property
     def data_path(self) -> Path:
         """Return the data folder as an absolute path."""
         return self.data.expanduser().resolve()
+
+    @property
+    def wandb_path(self) -> Path:
+        """Return the folder of reported runs as an absolute path."""
+        folder = self.wandb.folder
+        return self.data_path / "wandb" if folder is None else folder.expanduser().resolve()
 
     @property
     def models_path(self) -> Path:

@@ -47,7 +47,8 @@ def test_token_ids_are_taken_as_they_are(client: OpenAI, tuned: Tuned) -> None:
     assert logprobs.text_offset == [0, 1, 2]
     assert logprobs.token_logprobs is not None
     assert logprobs.token_logprobs[0] is None
-    assert logprobs.top_logprobs is None
+    assert logprobs.top_logprobs is not None
+    assert [list(top) for top in logprobs.top_logprobs[1:]] == [["b"], ["c"]]
     same = client.completions.create(
         model=tuned.model, prompt=[[98, 99]], echo=True, logprobs=2, max_tokens=1, temperature=0
     )

@@ -12,6 +12,7 @@ import pytest
 
 from support.tiny import CONTEXT
 from tunery.datasets.rendering import ChatRenderer
+from tunery.domain.batches import Batch, BatchStatus
 from tunery.domain.files import FilePurpose, FileStatus, StoredFile
 from tunery.domain.jobs import (
     Adapter,
@@ -25,6 +26,7 @@ from tunery.domain.jobs import (
 )
 from tunery.domain.models import BaseModel, Prices, TunedModel
 from tunery.domain.tenants import Tenant
+from tunery.domain.uploads import MultipartUpload, UploadStatus
 from tunery.services.models import ModelDirectory
 from tunery.storage.blobs import LocalBlobStore
 from tunery.storage.catalogue import Catalogue
@@ -59,6 +61,25 @@ def a_file(file_id: str = "file-1", **changes: Any) -> StoredFile:
     return dataclasses.replace(file, **changes)
 
 
+def an_upload(upload_id: str = "upload_1", **changes: Any) -> MultipartUpload:
+    """Return a pending upload of a training file, which expires an hour from now."""
+    now = int(time.time())
+    upload = MultipartUpload(
+        id=upload_id,
+        filename="train.jsonl",
+        purpose=FilePurpose.FINE_TUNE,
+        mime_type="text/jsonl",
+        size_bytes=12,
+        status=UploadStatus.PENDING,
+        file_id=None,
+        completion_digest=None,
+        file_expires_after_s=None,
+        created_at=now,
+        expires_at=now + 3600,
+    )
+    return dataclasses.replace(upload, **changes)
+
+
 def a_job(job_id: str = "ftjob-1", **changes: Any) -> Job:
     """Return a job that was just created."""
     job = Job(
@@ -84,6 +105,49 @@ def a_job(job_id: str = "ftjob-1", **changes: Any) -> Job:
         finished_at=None,
     )
     return dataclasses.replace(job, **changes)
+
+
+def a_batch(batch_id: str = "batch_1", **changes: Any) -> Batch:
+    """Return a batch that was just created."""
+    batch = Batch(
+        id=batch_id,
+        key_id="key_1",
+        endpoint="/v1/chat/completions",
+        input_file_id="file-1",
+        completion_window="24h",
+        output_expires_after_s=None,
+        metadata=None,
+        status=BatchStatus.VALIDATING,
+        errors=(),
+        model=None,
+        output_file_id=None,
+        error_file_id=None,
+        total=0,
+        completed=0,
+        failed=0,
+        input_tokens=0,
+        output_tokens=0,
+        created_at=1_700_000_000,
+        expires_at=4_000_000_000,
+    )
+    return dataclasses.replace(batch, **changes)
+
+
+def batch_line(number: int, **changes: Any) -> bytes:
+    """Return a line of a batch's input file."""
+    line = {
+        "custom_id": f"request-{number}",
+        "method": "POST",
+        "url": "/v1/chat/completions",
+        "body": {"model": "gpt-tiny", "number": number},
+        **changes,
+    }
+    return orjson.dumps(line) + b"\n"
+
+
+def batch_lines(count: int) -> bytes:
+    """Return a batch's input file: lines 1 to `count`."""
+    return b"".join(batch_line(number) for number in range(1, count + 1))
 
 
 def an_entry(number: int, *, metrics: StepMetrics | None = None) -> LogEntry:

@@ -57,6 +57,8 @@ def test_the_environment_sets_what_it_names(monkeypatch: pytest.MonkeyPatch) -> 
         ("TUNERY_ENGINE__ROWS", "0"),
         ("TUNERY_ENGINE__NO_SUCH_SETTING", "1"),
         ("TUNERY_TRAINING__PROOF_MEAN", "0"),
+        ("TUNERY_WANDB__MODE", "dryrun"),
+        ("TUNERY_WANDB__MODE", "online"),  # without a key
         ("TUNERY_WEBHOOKS__ALLOW_PRIVATE", "perhaps"),
         ("TUNERY_WEBHOOKS__RETRY_S", "0"),
     ],
@@ -114,3 +116,17 @@ def test_another_database_can_be_named(url: str, sqlite: bool) -> None:
     settings = Settings(database_url=url)
     assert settings.database == url
     assert settings.is_sqlite() is sqlite
+
+
+def test_reports_go_nowhere_unless_a_key_says_where(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings = Settings(data=tmp_path)
+    assert settings.wandb.mode == "offline"
+    assert settings.wandb_path == tmp_path.resolve() / "wandb"
+    monkeypatch.setenv("TUNERY_WANDB__MODE", "online")
+    monkeypatch.setenv("TUNERY_WANDB__API_KEY", "pepper")
+    monkeypatch.setenv("TUNERY_WANDB__FOLDER", str(tmp_path / "runs"))
+    settings = Settings()
+    assert (settings.wandb.mode, settings.wandb_path) == ("online", tmp_path.resolve() / "runs")
+    assert "pepper" not in repr(settings) + str(settings) + settings.model_dump_json()

@@ -9,6 +9,7 @@ from tunery.api.context import Context
 from tunery.api.headers import ResponseHeaders
 from tunery.api.query import refuse_unknown_query
 from tunery.api.routes import (
+    batches,
     chat,
     completions,
     embeddings,
@@ -17,14 +18,18 @@ from tunery.api.routes import (
     health,
     models,
     moderations,
+    permissions,
     responses,
     stored_completions,
+    uploads,
     webhooks,
 )
 
 ROUTES = (
     files,
+    uploads,
     fine_tuning,
+    permissions,
     models,
     chat,
     stored_completions,
@@ -32,6 +37,7 @@ ROUTES = (
     responses,
     embeddings,
     moderations,
+    batches,
     webhooks,
 )
 

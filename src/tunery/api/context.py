@@ -24,6 +24,7 @@ class Context:
     pepper: bytes
     results_as_base64: bool
     max_file_bytes: int
+    takes_integrations: bool
     is_current: Callable[[], bool]
 
     @property

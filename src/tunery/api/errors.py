@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from tunery.domain.errors import Conflict, Overloaded, TuneryError, Unavailable
 from tunery.protocol.base import ErrorResponse
 from tunery.telemetry import logger
-from tunery.wire.errors import INVALID, envelope, error_body
+from tunery.wire.errors import INVALID, bug_body, envelope, error_body
 from tunery.wire.requests import first_error
 
 
@@ -56,5 +56,4 @@ async def _on_framework(request: Request, error: Exception) -> JSONResponse:
 
 async def _on_bug(request: Request, error: Exception) -> JSONResponse:
     logger().error("request failed by a bug", path=request.url.path, exc_info=error)
-    message = "The server had an error while processing your request. Sorry about that!"
-    return _answer(500, envelope(message, "server_error", None, None), {})
+    return _answer(*bug_body(), {})

@@ -1,18 +1,23 @@
 """The worker's children: an order on standard input, the answer on standard output."""
 
 import os
+import queue
 import sys
+import threading
+from collections.abc import Callable
 from typing import IO
 
 import typer
 
 from tunery.cli.console import load_settings
 from tunery.cli.libraries import quiet_libraries
-from tunery.cli.supervised import die_with_parent
+from tunery.cli.supervised import Hear, die_with_parent, end_at_once, ignore
 from tunery.domain.errors import TuneryError
 from tunery.domain.ports.training import RunFailed
 
 app = typer.Typer(no_args_is_help=True)
+
+_LAST_WORDS_S = 5.0  # for a report to come to its end once nobody speaks to it any more
 
 
 def _private_output() -> IO[bytes]:
@@ -22,28 +27,31 @@ def _private_output() -> IO[bytes]:
     return private
 
 
-def _order() -> bytes:
-    """Read the order, one line, then watch for the end of the parent."""
+def _order(hear: Hear = ignore, end: Callable[[], None] = end_at_once) -> bytes:
+    """Read the order, one line, then watch for the end of the parent and what it says till then."""
     order = bytearray()
-    while (part := os.read(sys.stdin.fileno(), 65536)) and not part.endswith(b"\n"):
+    while part := os.read(sys.stdin.fileno(), 65536):
         order += part
-    order += part
-    die_with_parent()
-    return bytes(order)
+        if b"\n" in part:
+            break
+    line, _, rest = bytes(order).partition(b"\n")
+    die_with_parent(hear, rest, end)
+    return line
 
 
 @app.command()
 def train() -> None:
     """Carry out one training run."""
     from tunery.wiring.training import build_trainer
-    from tunery.worker.messages import RUN, encode_report
+    from tunery.worker.messages import PAUSE, RUN, encode_report
 
     output = _private_output()
-    run = RUN.validate_json(_order())
+    paused = threading.Event()
+    run = RUN.validate_json(_order(lambda line: paused.set() if line == PAUSE else None))
     quiet_libraries()
     try:
         trainer = build_trainer(load_settings(), run.base, run.base_digest)
-        trainer.train(run, lambda report: _write(output, encode_report(report)))
+        trainer.train(run, lambda report: _write(output, encode_report(report)), paused.is_set)
     except TuneryError as error:  # a full disk, a base that has changed: the owner can be told
         report = RunFailed(error.code or "server_error", error.message)
         _write(output, encode_report(report))
@@ -60,6 +68,38 @@ def reference() -> None:
     quiet_libraries()
     scores = build_reference(load_settings(), request.base, request.base_digest).score(request)
     _write(output, SCORES.dump_json(scores))
+
+
+@app.command()
+def wandb() -> None:
+    """Report a job to Weights & Biases, a line a step, until its end or that of the parent."""
+    from tunery.domain.ports.tracking import TrackedEnd
+    from tunery.wiring.tracking import build_reports
+    from tunery.worker.messages import TRACKED, decode_tracked, encode_problem
+
+    lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+
+    def parent_gone() -> None:
+        lines.put(None)
+        hanging = threading.Timer(_LAST_WORDS_S, os._exit, (1,))
+        hanging.daemon = True
+        hanging.start()
+
+    output = _private_output()
+    run = TRACKED.validate_json(_order(lines.put, parent_gone))
+    try:
+        reports = build_reports(load_settings(), run)
+        end: TrackedEnd | None = None
+        while end is None and (line := lines.get()) is not None:
+            report = decode_tracked(line)
+            if isinstance(report, TrackedEnd):
+                end = report
+            else:
+                reports.step(report)
+        reports.close(end)
+    except TuneryError as error:
+        _write(output, encode_problem(error.message))
+        os._exit(1)  # wandb's own clean-up may wait for what is not there
 
 
 def _write(output: IO[bytes], data: bytes) -> None:

@@ -15,6 +15,7 @@ class JobStatus(StrEnum):
     VALIDATING_FILES = "validating_files"  # accepted; its files are being checked
     QUEUED = "queued"  # fit to train; waits for a worker
     RUNNING = "running"  # a worker trains, or publishes
+    PAUSED = "paused"  # stopped by its owner until resumed; not in OpenAI's enum, but on its wire
     SUCCEEDED = "succeeded"  # the tuned model answers
     FAILED = "failed"  # stopped by an error that the job names
     CANCELLED = "cancelled"  # stopped by its owner
@@ -25,6 +26,8 @@ class JobEvent(StrEnum):
 
     FILES_ACCEPTED = "files_accepted"
     STARTED = "started"
+    PAUSED = "paused"
+    RESUMED = "resumed"
     PUBLISHED = "published"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -35,11 +38,16 @@ TRANSITIONS: dict[tuple[JobStatus, JobEvent], JobStatus] = {
     (JobStatus.VALIDATING_FILES, JobEvent.FAILED): JobStatus.FAILED,
     (JobStatus.VALIDATING_FILES, JobEvent.CANCELLED): JobStatus.CANCELLED,
     (JobStatus.QUEUED, JobEvent.STARTED): JobStatus.RUNNING,
+    (JobStatus.QUEUED, JobEvent.PAUSED): JobStatus.PAUSED,
     (JobStatus.QUEUED, JobEvent.FAILED): JobStatus.FAILED,
     (JobStatus.QUEUED, JobEvent.CANCELLED): JobStatus.CANCELLED,
     (JobStatus.RUNNING, JobEvent.PUBLISHED): JobStatus.SUCCEEDED,
+    (JobStatus.RUNNING, JobEvent.PAUSED): JobStatus.PAUSED,
     (JobStatus.RUNNING, JobEvent.FAILED): JobStatus.FAILED,
     (JobStatus.RUNNING, JobEvent.CANCELLED): JobStatus.CANCELLED,
+    (JobStatus.PAUSED, JobEvent.RESUMED): JobStatus.QUEUED,
+    (JobStatus.PAUSED, JobEvent.FAILED): JobStatus.FAILED,  # its run failed while it wound down
+    (JobStatus.PAUSED, JobEvent.CANCELLED): JobStatus.CANCELLED,
 }
 TERMINAL = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED})
 
@@ -84,6 +92,16 @@ class Hyperparameters:
 
 
 @dataclass(frozen=True, slots=True)
+class WandbIntegration:
+    """Where in Weights & Biases a job's metrics are to go."""
+
+    project: str
+    name: str | None = None
+    entity: str | None = None
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """A fine-tuning job's row."""
 
@@ -107,6 +125,11 @@ class Job:
     created_at: int
     started_at: int | None
     finished_at: int | None
+    integrations: tuple[WandbIntegration, ...] = ()
+
+    def run_id(self, number: int) -> str:
+        """Return the id of the run that the integration of this number, from 0, makes."""
+        return self.id if number == 0 else f"{self.id}-{number + 1}"
 
 
 @dataclass(frozen=True, slots=True)

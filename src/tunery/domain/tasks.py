@@ -13,7 +13,9 @@ class TaskKind(StrEnum):
     PREPARE_JOB = "prepare_job"
     TRAIN_JOB = "train_job"
     PUBLISH_JOB = "publish_job"
+    CHECK_BATCH = "check_batch"
     RUN_BATCH = "run_batch"
+    END_BATCH = "end_batch"
     DELIVER_WEBHOOK = "deliver_webhook"
 
 

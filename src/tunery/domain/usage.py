@@ -7,6 +7,7 @@ from enum import StrEnum
 from tunery.domain.models import Prices
 
 MILLION = Decimal(1_000_000)
+BATCH_FACTOR = Decimal("0.5")  # what a batch pays of an answer's price
 
 
 class UsageKind(StrEnum):
@@ -34,6 +35,7 @@ class UsageRecord:
     input_tokens: int
     output_tokens: int
     cost_nanodollars: int
+    batch: bool = False
 
 
 def nanodollars(tokens: int, dollars_per_million: Decimal) -> int:
@@ -42,13 +44,16 @@ def nanodollars(tokens: int, dollars_per_million: Decimal) -> int:
     return int(exact.to_integral_value(ROUND_HALF_EVEN))
 
 
-def chat_cost(prices: Prices, *, tuned: bool, input_tokens: int, output_tokens: int) -> int:
-    """Return what an answer costs, in nanodollars."""
-    price_in = prices.tuned_input if tuned else prices.input
-    price_out = prices.tuned_output if tuned else prices.output
+def chat_cost(
+    prices: Prices, *, tuned: bool, input_tokens: int, output_tokens: int, batch: bool = False
+) -> int:
+    """Return what an answer costs, in nanodollars: half of it as a line of a batch."""
+    factor = BATCH_FACTOR if batch else Decimal(1)
+    price_in = (prices.tuned_input if tuned else prices.input) * factor
+    price_out = (prices.tuned_output if tuned else prices.output) * factor
     return nanodollars(input_tokens, price_in) + nanodollars(output_tokens, price_out)
 
 
-def embedding_cost(dollars_per_million: Decimal, tokens: int) -> int:
-    """Return what vectors of `tokens` tokens cost, in nanodollars."""
-    return nanodollars(tokens, dollars_per_million)
+def embedding_cost(dollars_per_million: Decimal, tokens: int, *, batch: bool = False) -> int:
+    """Return what vectors cost, in nanodollars: half of it as a line of a batch."""
+    return nanodollars(tokens, dollars_per_million * (BATCH_FACTOR if batch else Decimal(1)))

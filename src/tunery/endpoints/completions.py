@@ -170,18 +170,14 @@ class CompletionAnswer:
             text=text,
             logprobs=None
             if self.body.logprobs is None
-            else to_wire_logprobs(
-                told, starts=bool(self.body.echo), first_offset=0, wanted=self.body.logprobs
-            ),
+            else to_wire_logprobs(told, starts=bool(self.body.echo), first_offset=0),
             finish_reason=_reason(made) if ended else None,
         )
 
     def _delta(self, index: int, delta: Delta, offset: int) -> CompletionChoice:
         logprobs = None
         if self.body.logprobs is not None and delta.logprobs:
-            logprobs = to_wire_logprobs(
-                delta.logprobs, starts=False, first_offset=offset, wanted=self.body.logprobs
-            )
+            logprobs = to_wire_logprobs(delta.logprobs, starts=False, first_offset=offset)
         return CompletionChoice(index=index, text=delta.text, logprobs=logprobs, finish_reason=None)
 
     def _piece(self, choice: CompletionChoice) -> Completion:

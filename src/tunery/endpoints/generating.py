@@ -70,12 +70,15 @@ class Generating:
             yield number, delta
 
     async def whole(self) -> None:
-        """Generate to the end. What fails was not served, and is not charged."""
+        """Generate to the end. What fails was not served, and is not charged.
+
+        Nor is a batch's line that is broken off: it is asked again, or never delivered.
+        """
         try:
             async for _ in self.pieces():
                 pass
-        except TuneryError:
-            self._settled = True
+        except BaseException as error:
+            self._settled = self._caller.batch or isinstance(error, TuneryError)
             raise
         finally:
             await self.close()

@@ -61,7 +61,7 @@ class CompletionLogprobs(Response):
     text_offset: list[int]
     token_logprobs: list[float | None]
     tokens: list[str]
-    top_logprobs: list[dict[str, float] | None] | None
+    top_logprobs: list[dict[str, float] | None]
 
 
 class CompletionChoice(Response):

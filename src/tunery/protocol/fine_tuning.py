@@ -5,9 +5,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StrictFloat, StrictInt
 
 from tunery.protocol.base import Request, Response
+from tunery.protocol.graders import Grader
 from tunery.protocol.metadata import Metadata
 
 Auto = Literal["auto"]
+Number = StrictFloat | StrictInt
 Measured = Annotated[float | None, Field(exclude_if=lambda value: value is None)]
 
 
@@ -17,8 +19,25 @@ class SupervisedHyperparameters(Request):
     n_epochs: Auto | Annotated[StrictInt, Field(ge=1, le=50)] = "auto"
     batch_size: Auto | Annotated[StrictInt, Field(ge=1, le=256)] = "auto"
     learning_rate_multiplier: (
-        Auto | Annotated[StrictFloat | StrictInt, Field(gt=0, le=1000, allow_inf_nan=False)]
+        Auto | Annotated[Number, Field(gt=0, le=1000, allow_inf_nan=False)]
     ) = "auto"
+
+
+class DpoHyperparameters(SupervisedHyperparameters):
+    """What may be set for direct preference optimization."""
+
+    beta: Auto | Annotated[Number, Field(gt=0, le=2, allow_inf_nan=False)] = "auto"
+
+
+class ReinforcementHyperparameters(SupervisedHyperparameters):
+    """What may be set for reinforcement training."""
+
+    compute_multiplier: Auto | Annotated[Number, Field(gt=0.00001, le=10, allow_inf_nan=False)] = (
+        "auto"
+    )
+    eval_interval: Auto | Annotated[StrictInt, Field(ge=1)] = "auto"
+    eval_samples: Auto | Annotated[StrictInt, Field(ge=1)] = "auto"
+    reasoning_effort: Literal["default", "low", "medium", "high"] = "default"
 
 
 class SupervisedMethod(Request):
@@ -27,13 +46,44 @@ class SupervisedMethod(Request):
     hyperparameters: SupervisedHyperparameters | None = None
 
 
+class DpoMethod(Request):
+    """Settings of direct preference optimization."""
+
+    hyperparameters: DpoHyperparameters | None = None
+
+
+class ReinforcementMethod(Request):
+    """Settings of reinforcement training."""
+
+    grader: Grader
+    hyperparameters: ReinforcementHyperparameters | None = None
+
+
 class Method(Request):
     """How to train. Other methods than supervised are refused by name."""
 
     type: Literal["supervised", "dpo", "reinforcement"]
     supervised: SupervisedMethod | None = None
-    dpo: dict[str, Any] | None = None
-    reinforcement: dict[str, Any] | None = None
+    dpo: DpoMethod | None = None
+    reinforcement: ReinforcementMethod | None = None
+
+
+class WandbSettings(Request):
+    """Where a job's metrics go in Weights & Biases, within what that takes as names."""
+
+    project: Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^/\\#?%:\x00-\x1f]+$")]
+    name: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+    entity: Annotated[str, Field(min_length=1, max_length=128, pattern="^[^/]+$")] | None = None
+    tags: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=64)]], Field(max_length=64)
+    ] = Field(default_factory=list)
+
+
+class Integration(Request):
+    """Where a job's metrics are reported."""
+
+    type: Literal["wandb"]
+    wandb: WandbSettings
 
 
 class CreateFineTuningJobRequest(Request):
@@ -47,7 +97,7 @@ class CreateFineTuningJobRequest(Request):
     method: Method | None = None
     hyperparameters: SupervisedHyperparameters | None = None
     metadata: Metadata | None = None
-    integrations: list[Any] | None = None
+    integrations: Annotated[list[Integration], Field(max_length=5)] | None = None
 
 
 class JobErrorBody(Response):
@@ -79,6 +129,23 @@ class MethodBody(Response):
     supervised: SupervisedMethodBody
 
 
+class WandbBody(Response):
+    """Where a job's metrics go, and the id of the run that they make."""
+
+    project: str
+    name: str | None
+    entity: str | None
+    tags: list[str]
+    run_id: str
+
+
+class IntegrationBody(Response):
+    """Where a job's metrics are reported."""
+
+    type: Literal["wandb"] = "wandb"
+    wandb: WandbBody
+
+
 class FineTuningJob(Response):
     """A job."""
 
@@ -96,7 +163,7 @@ class FineTuningJob(Response):
     trained_tokens: int | None
     training_file: str
     validation_file: str | None
-    integrations: list[Any] = Field(default_factory=list)
+    integrations: list[IntegrationBody] = Field(default_factory=list)
     seed: int
     estimated_finish: int | None = None
     method: MethodBody

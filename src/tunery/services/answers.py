@@ -123,7 +123,9 @@ def settle(
                     tuned=model.tuned is not None,
                     input_tokens=prepared.prompt_tokens,
                     output_tokens=completion_tokens,
+                    batch=caller.batch,
                 ),
+                batch=caller.batch,
             ),
             int(time.time()),
         )

@@ -81,7 +81,10 @@ def settle_embedding(
                 end_user=end_user,
                 input_tokens=prepared.tokens,
                 output_tokens=0,
-                cost_nanodollars=embedding_cost(prepared.model.price, prepared.tokens),
+                cost_nanodollars=embedding_cost(
+                    prepared.model.price, prepared.tokens, batch=caller.batch
+                ),
+                batch=caller.batch,
             ),
             int(time.time()),
         )

@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tunery.domain.errors import InvalidRequest, NotFound
@@ -17,6 +18,7 @@ from tunery.domain.jobs import (
     LogEntry,
     RequestedHyperparameters,
     StepMetrics,
+    WandbIntegration,
 )
 from tunery.domain.models import check_suffix
 from tunery.domain.once import OnceKey
@@ -41,6 +43,7 @@ class JobRequest:
     seed: int | None
     hyperparameters: RequestedHyperparameters
     metadata: dict[str, str] | None
+    integrations: tuple[WandbIntegration, ...] = ()
 
 
 def create_job(
@@ -60,6 +63,12 @@ def create_job(
         if model is None:
             raise InvalidRequest(
                 f"Model {request.model[:200]} is not available for fine-tuning or does not exist.",
+                code="model_not_available",
+            )
+        if model.granted:
+            raise InvalidRequest(
+                f"Model {request.model[:200]} belongs to another project, which shares it for"
+                " inference; only that project can fine-tune from it.",
                 code="model_not_available",
             )
         _require_training_file(tx, tenant, request.training_file, "training_file")
@@ -86,6 +95,7 @@ def create_job(
             created_at=now,
             started_at=None,
             finished_at=None,
+            integrations=request.integrations,
         )
         tx.jobs(tenant).add(job)
         log(tx, tenant, job.id, f"Created fine-tuning job: {job.id}")
@@ -115,10 +125,17 @@ def get_job(database: Database, tenant: Tenant, job_id: str) -> Job:
         return find_job(tx, tenant, job_id)
 
 
-def list_jobs(database: Database, tenant: Tenant, *, after: str | None, limit: int) -> Page[Job]:
-    """Return a page of jobs, newest first."""
+def list_jobs(
+    database: Database,
+    tenant: Tenant,
+    *,
+    metadata: Mapping[str, str] | None,
+    after: str | None,
+    limit: int,
+) -> Page[Job]:
+    """Return a page of jobs, newest first: those with each pair of `metadata`; None: with none."""
     with database.read() as tx:
-        return tx.jobs(tenant).page(after=after, limit=limit)
+        return tx.jobs(tenant).page(metadata=metadata, after=after, limit=limit)
 
 
 def cancel_job(database: Database, tenant: Tenant, job_id: str) -> Job:
@@ -206,7 +223,7 @@ def log(
 
 
 def _require_training_file(tx: Transaction, tenant: Tenant, file_id: str, param: str) -> None:
-    file = tx.files(tenant).get(file_id)
+    file = tx.files(tenant).visible(file_id, lock="shared")
     if file is None:
         raise InvalidRequest(
             f"Invalid {param}: there is no file {file_id[:200]}. Upload one with purpose"

@@ -1,6 +1,8 @@
 """A job is trained: what the run reports becomes events, checkpoints and a point to resume from.
 
 Every write first proves that its worker still holds the task: a zombie's reports change nothing.
+What a run reports after its job was paused is kept like any other report: its task stays its
+worker's until the run has come to a stop.
 """
 
 import time
@@ -19,6 +21,7 @@ from tunery.domain.ports.blobs import BlobStore
 from tunery.domain.ports.training import (
     RunFailed,
     RunFinished,
+    RunPaused,
     RunStarted,
     TrainingReport,
     TrainingRun,
@@ -29,20 +32,29 @@ from tunery.services.jobs import fail_job, find_job, log
 from tunery.storage.database import Database
 
 
-def begin_run(database: Database, task: Task) -> TrainingRun:
-    """Start, or take up again, the job of a claimed task."""
+def begin_run(database: Database, task: Task) -> TrainingRun | None:
+    """Start, or take up again, the job of a claimed task.
+
+    Returns None where the job was paused just now: the task is given back.
+    """
     tenant = task.tenant
     with database.write() as tx:
         tx.queue.hold(task)
         job = find_job(tx, tenant, task.subject)
-        if job.status is JobStatus.QUEUED:
-            tx.jobs(tenant).advance(job, JobEvent.STARTED, started_at=int(time.time()))
-            log(tx, tenant, job.id, "Fine-tuning job started")
+        if job.status is JobStatus.PAUSED:
+            tx.queue.put_back(task, 0.0)
+            return None
         snapshot = tx.jobs(tenant).snapshot(job.id)
         tx.jobs(tenant).drop_steps_after(job.id, 0 if snapshot is None else snapshot.step)
+        where = "from the beginning" if snapshot is None else f"after step {snapshot.step}"
         if job.status is JobStatus.RUNNING:
-            where = "from the beginning" if snapshot is None else f"after step {snapshot.step}"
             log(tx, tenant, job.id, f"Training was interrupted; it goes on {where}", level="warn")
+        elif job.started_at is None:
+            tx.jobs(tenant).advance(job, JobEvent.STARTED, started_at=int(time.time()))
+            log(tx, tenant, job.id, "Fine-tuning job started")
+        else:  # it was paused and resumed
+            tx.jobs(tenant).advance(job, JobEvent.STARTED)
+            log(tx, tenant, job.id, f"Training goes on {where}")
         training_file = tx.files(tenant).get(job.training_file)
         validation_file = (
             None if job.validation_file is None else tx.files(tenant).get(job.validation_file)
@@ -69,9 +81,13 @@ def begin_run(database: Database, task: Task) -> TrainingRun:
     )
 
 
-def record(database: Database, blobs: BlobStore, task: Task, report: TrainingReport) -> None:
-    """Make one report part of the job; raise LeaseLost where it is not this worker's any more."""
+def record(database: Database, blobs: BlobStore, task: Task, report: TrainingReport) -> bool:
+    """Make one report part of the job; raise LeaseLost where it is not this worker's any more.
+
+    Returns whether the task goes on: False once nothing more is to come of this run.
+    """
     tenant, job_id = task.tenant, task.subject
+    goes_on = True
     outdated: Snapshot | None = None
     with database.write() as tx:
         tx.queue.hold(task)
@@ -86,14 +102,23 @@ def record(database: Database, blobs: BlobStore, task: Task, report: TrainingRep
                 outdated = tx.jobs(tenant).snapshot(job_id)
                 tx.jobs(tenant).set_snapshot(job_id, report)
             case RunFinished():
-                tx.jobs(tenant).set_trained_tokens(job_id, report.trained_tokens)
-                tx.queue.finish(task)
-                tx.queue.add(tenant, TaskKind.PUBLISH_JOB, job_id)
+                goes_on = False
+                if find_job(tx, tenant, job_id).status is JobStatus.RUNNING:
+                    tx.jobs(tenant).set_trained_tokens(job_id, report.trained_tokens)
+                    tx.queue.finish(task)
+                    tx.queue.add(tenant, TaskKind.PUBLISH_JOB, job_id)
+                else:  # paused too late: its last snapshot is the end, and is taken up when resumed
+                    tx.queue.put_back(task, 0.0)
+            case RunPaused():
+                goes_on = False
+                tx.queue.put_back(task, 0.0)
             case RunFailed():
+                goes_on = False
                 job = find_job(tx, tenant, job_id)
                 fail_job(tx, tenant, job, JobError(report.code, report.message, None))
     if outdated is not None:
         blobs.delete(outdated.key)
+    return goes_on
 
 
 def abandon(database: Database, task: Task, error: JobError) -> None:
@@ -107,20 +132,16 @@ def abandon(database: Database, task: Task, error: JobError) -> None:
             fail_job(tx, task.tenant, job, error)
 
 
-def clean_up(database: Database, blobs: BlobStore, task: Task) -> None:
+def clean_up(database: Database, blobs: BlobStore, tenant: Tenant, job_id: str) -> None:
     """Remove what a finished job leaves behind: all but the adapters that are known."""
     with database.read() as tx:
-        job = tx.jobs(task.tenant).get(task.subject)
-        if job is None or job.status not in (
-            JobStatus.CANCELLED,
-            JobStatus.FAILED,
-            JobStatus.SUCCEEDED,
-        ):
+        job = tx.jobs(tenant).get(job_id)
+        if job is None or job.status not in TERMINAL:
             return
         kept = set()
         if job.status is not JobStatus.CANCELLED:
-            kept = {c.adapter.key for c in tx.jobs(task.tenant).epoch_checkpoints(job.id)}
-    for key in list(blobs.keys(job_prefix(task.tenant, job.id))):
+            kept = {c.adapter.key for c in tx.jobs(tenant).epoch_checkpoints(job.id)}
+    for key in list(blobs.keys(job_prefix(tenant, job.id))):
         if key.rpartition("/")[0] not in kept:
             blobs.delete(key)
 

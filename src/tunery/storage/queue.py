@@ -3,6 +3,10 @@
 A claim takes the oldest task that waits, or one whose lease ran out, and raises its fence. A
 write that belongs to a task first calls `hold`: if the fence has moved on, the writer has lost
 the task, and its transaction is rolled back.
+
+A paused task is claimed by nobody. Whoever holds it when it is paused keeps it, lease and fence,
+until it gives the task back; if it is resumed before that, it yields: it is claimed again once its
+holder has given it back or has fallen silent.
 """
 
 from collections.abc import Sequence
@@ -15,7 +19,7 @@ from tunery.domain.tenants import Tenant
 from tunery.storage.clock import database_now
 from tunery.storage.tables import tasks
 
-QUEUED, RUNNING = "queued", "running"
+QUEUED, RUNNING, PAUSED, YIELDING = "queued", "running", "paused", "yielding"
 
 
 class Queue:
@@ -95,13 +99,20 @@ class Queue:
         if held.rowcount != 1:
             raise LeaseLost(f"task {task.id} ({task.kind} {task.subject})")
 
-    def renew(self, task: Task, lease_s: float) -> None:
-        """Extend the lease; raise LeaseLost if it is another's now."""
-        renewed = self._connection.execute(
-            tasks.update().where(*self._ours(task)).values(lease_until=database_now() + lease_s)
-        )
-        if renewed.rowcount != 1:
+    def renew(self, task: Task, lease_s: float) -> bool:
+        """Extend the lease; raise LeaseLost if it is another's now.
+
+        Returns whether the work may go on: False asks to come to a stop and give the task back.
+        """
+        state = self._connection.execute(
+            tasks.update()
+            .where(*self._ours(task))
+            .values(lease_until=database_now() + lease_s)
+            .returning(tasks.c.state)
+        ).scalar_one_or_none()
+        if state is None:
             raise LeaseLost(f"task {task.id} ({task.kind} {task.subject})")
+        return bool(state == RUNNING)
 
     def finish(self, task: Task) -> None:
         """Remove a task that is done; raise LeaseLost if it is another's now."""
@@ -110,15 +121,46 @@ class Queue:
             raise LeaseLost(f"task {task.id} ({task.kind} {task.subject})")
 
     def put_back(self, task: Task, delay_s: float, *, failed: bool = False) -> None:
-        """Let go of a task, to be claimed again after `delay_s` seconds."""
+        """Let go of a task, to be claimed again after `delay_s` seconds, or once it is resumed."""
         self._connection.execute(
             tasks.update()
             .where(*self._ours(task))
             .values(
-                state=QUEUED,
+                state=sa.case((tasks.c.state == PAUSED, PAUSED), else_=QUEUED),
                 lease_until=None,
                 run_after=database_now() + delay_s,
                 failures=tasks.c.failures + int(failed),
+            )
+        )
+
+    def pause(self, tenant: Tenant, kind: TaskKind, subject: str) -> bool:
+        """Keep a task from being claimed; return whether there is one.
+
+        Its row is locked until the transaction ends: its holder changes nothing meanwhile.
+        """
+        paused = self._connection.execute(
+            tasks.update()
+            .where(
+                tasks.c.project_id == tenant.project_id,
+                tasks.c.subject == subject,
+                tasks.c.kind == kind,
+            )
+            .values(state=PAUSED)
+        )
+        return paused.rowcount > 0
+
+    def resume(self, tenant: Tenant, subject: str) -> None:
+        """Let a paused task be claimed again, now or as soon as its holder has come to a stop."""
+        self._connection.execute(
+            tasks.update()
+            .where(
+                tasks.c.project_id == tenant.project_id,
+                tasks.c.subject == subject,
+                tasks.c.state == PAUSED,
+            )
+            .values(
+                state=sa.case((tasks.c.lease_until.is_(None), QUEUED), else_=YIELDING),
+                run_after=database_now(),
             )
         )
 
@@ -130,9 +172,26 @@ class Queue:
             )
         )
 
+    def drop_idle(self, tenant: Tenant, kinds: Sequence[TaskKind], subject: str) -> bool:
+        """Remove the tasks of `subject` that nobody works on; return whether there were any."""
+        dropped = self._connection.execute(
+            tasks.delete().where(
+                tasks.c.project_id == tenant.project_id,
+                tasks.c.subject == subject,
+                tasks.c.kind.in_(kinds),
+                idle(),
+            )
+        )
+        return dropped.rowcount > 0
+
     @staticmethod
     def _ours(task: Task) -> tuple[sa.ColumnElement[bool], ...]:
-        return (tasks.c.id == task.id, tasks.c.fence == task.fence, tasks.c.state == RUNNING)
+        return (
+            tasks.c.id == task.id,
+            tasks.c.fence == task.fence,
+            tasks.c.state != QUEUED,
+            tasks.c.lease_until.is_not(None),  # a paused task that was given back is nobody's
+        )
 
 
 def _free() -> sa.ColumnElement[bool]:
@@ -140,5 +199,10 @@ def _free() -> sa.ColumnElement[bool]:
     now = database_now()
     return sa.or_(
         sa.and_(tasks.c.state == QUEUED, tasks.c.run_after <= now),
-        sa.and_(tasks.c.state == RUNNING, tasks.c.lease_until < now),
+        sa.and_(tasks.c.state.in_((RUNNING, YIELDING)), tasks.c.lease_until < now),
     )
+
+
+def idle() -> sa.ColumnElement[bool]:
+    """Return the condition for a task that nobody works on, be it due or not."""
+    return sa.or_(tasks.c.state == QUEUED, tasks.c.lease_until < database_now())

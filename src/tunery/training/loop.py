@@ -20,6 +20,7 @@ from tunery.domain.ports.blobs import BlobStore
 from tunery.domain.ports.training import (
     RunFailed,
     RunFinished,
+    RunPaused,
     RunStarted,
     TrainingReport,
     TrainingRun,
@@ -38,6 +39,12 @@ MICRO_BATCH_TOKENS = 4096
 _WARMUP_SHARE, _WARMUP_STEPS = 0.1, 20
 
 Report = Callable[[TrainingReport], None]
+PauseWanted = Callable[[], bool]
+
+
+def never() -> bool:
+    """Return that no pause is wanted."""
+    return False
 
 
 class LocalTrainer:
@@ -53,10 +60,10 @@ class LocalTrainer:
         if threads:
             torch.set_num_threads(threads)
 
-    def train(self, run: TrainingRun, report: Report) -> None:
-        """Carry out `run`."""
+    def train(self, run: TrainingRun, report: Report, pause_wanted: PauseWanted = never) -> None:
+        """Carry out `run`, or a part of it where a pause is wanted."""
         try:
-            _Run(self, run, report).go()
+            _Run(self, run, report, pause_wanted).go()
         except MemoryError:
             report(RunFailed("out_of_memory", _OUT_OF_MEMORY))
         except RuntimeError as error:
@@ -82,8 +89,11 @@ def learning_rate_at(step: int, total_steps: int, peak: float) -> float:
 class _Run:
     """One run's state."""
 
-    def __init__(self, trainer: LocalTrainer, run: TrainingRun, report: Report) -> None:
+    def __init__(
+        self, trainer: LocalTrainer, run: TrainingRun, report: Report, pause_wanted: PauseWanted
+    ) -> None:
         self.trainer, self.run, self.report = trainer, run, report
+        self.pause_wanted = pause_wanted
         self.blobs = trainer._blobs
         renderer = ChatRenderer.load(trainer._base)
         self.network: BaseNetwork = load_base(trainer._base, compute_dtype())
@@ -106,7 +116,7 @@ class _Run:
             self.adapter.restore(self.blobs.read(self.run.resume_from.key))
             done = self.run.resume_from.step
         self.report(RunStarted(self.total_steps, done + 1))
-        last_snapshot = time.monotonic()
+        snapshot_step, snapshot_at = done, time.monotonic()
         lengths = [len(example.token_ids) for example in self.training]
         for epoch in range(done // self.steps_per_epoch, numbers.n_epochs):
             batches = epoch_batches(lengths, numbers.batch_size, seed=self.run.seed, epoch=epoch)
@@ -114,6 +124,11 @@ class _Run:
                 step = epoch * self.steps_per_epoch + index + 1
                 if step <= done:
                     continue
+                if self.pause_wanted():
+                    if step - 1 > snapshot_step:
+                        self.report(self._snapshot(step - 1))
+                    self.report(RunPaused())
+                    return
                 metrics = self._step(step, [self.training[i] for i in batch], peak)
                 if metrics is None:
                     return
@@ -123,9 +138,9 @@ class _Run:
                 self.report(metrics)
                 if ends_epoch:
                     self.report(self._checkpoint(epoch, metrics))
-                if ends_epoch or time.monotonic() - last_snapshot > self.trainer._snapshot_s:
+                if ends_epoch or time.monotonic() - snapshot_at > self.trainer._snapshot_s:
                     self.report(self._snapshot(step))
-                    last_snapshot = time.monotonic()
+                    snapshot_step, snapshot_at = step, time.monotonic()
         self.report(RunFinished(numbers.n_epochs * sum(lengths)))
 
     def _step(self, step: int, batch: Sequence[Example], peak: float) -> StepMetrics | None:

@@ -53,13 +53,12 @@ def from_wire_prompts(
 
 
 def to_wire_logprobs(
-    told: Sequence[TokenLogprob], *, starts: bool, first_offset: int, wanted: int
+    told: Sequence[TokenLogprob], *, starts: bool, first_offset: int
 ) -> CompletionLogprobs:
     """Return how likely tokens were; offsets count characters of the choice's text.
 
-    `starts` says that the first token has nothing before it, and so no probability. `wanted` is
-    how many of the likeliest tokens were asked for; OpenAI names the token itself as one more
-    where it is not among them.
+    `starts` says that the first token has nothing before it, and so no probability. The token
+    itself is always among the likeliest: one more, where it is not one of those asked for.
     """
     offsets, offset = [], first_offset
     for one in told:
@@ -72,9 +71,7 @@ def to_wire_logprobs(
         token_logprobs=[
             None if first else one.logprob for one, first in zip(told, nothing_before, strict=True)
         ],
-        top_logprobs=None
-        if not wanted
-        else [
+        top_logprobs=[
             None
             if first
             else {token: logprob for token, _, logprob in one.top} | {one.token: one.logprob}

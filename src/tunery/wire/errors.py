@@ -42,3 +42,9 @@ def error_body(error: TuneryError) -> tuple[int, ErrorResponse]:
 def envelope(message: str, kind: str, param: str | None, code: str | None) -> ErrorResponse:
     """Return the envelope: all four keys are always there."""
     return ErrorResponse(error=ErrorBody(message=message, type=kind, param=param, code=code))
+
+
+def bug_body() -> tuple[int, ErrorResponse]:
+    """Return the status and the envelope of what ought not to happen."""
+    message = "The server had an error while processing your request. Sorry about that!"
+    return 500, envelope(message, "server_error", None, None)

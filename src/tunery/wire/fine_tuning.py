@@ -1,20 +1,33 @@
 """Fine-tuning jobs."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 
-from tunery.domain.jobs import Checkpoint, Job, JobStatus, LogEntry, RequestedHyperparameters
+from tunery.domain.jobs import (
+    Checkpoint,
+    Job,
+    JobStatus,
+    LogEntry,
+    RequestedHyperparameters,
+    WandbIntegration,
+)
 from tunery.domain.tenants import Tenant
 from tunery.protocol.fine_tuning import (
     CheckpointMetrics,
     FineTuningJob,
     FineTuningJobCheckpoint,
     FineTuningJobEvent,
+    Integration,
+    IntegrationBody,
     JobErrorBody,
     MethodBody,
     ResolvedHyperparameters,
     SupervisedHyperparameters,
     SupervisedMethodBody,
+    WandbBody,
 )
+
+_NOT_RUNNING = (JobStatus.VALIDATING_FILES, JobStatus.QUEUED, JobStatus.PAUSED)
 
 
 def from_wire_hyperparameters(
@@ -31,9 +44,17 @@ def from_wire_hyperparameters(
     )
 
 
+def from_wire_integrations(wire: Sequence[Integration] | None) -> tuple[WandbIntegration, ...]:
+    """Return where a job's metrics are to be reported."""
+    return tuple(
+        WandbIntegration(one.wandb.project, one.wandb.name, one.wandb.entity, tuple(one.wandb.tags))
+        for one in wire or ()
+    )
+
+
 def to_wire_job(job: Job, tenant: Tenant) -> FineTuningJob:
     """Return a job as OpenAI writes it: "auto" is echoed until the job runs."""
-    waiting = job.status in (JobStatus.VALIDATING_FILES, JobStatus.QUEUED)
+    waiting = job.started_at is None and job.status in _NOT_RUNNING
     numbers = job.requested if waiting or job.resolved is None else job.resolved
     hyperparameters = ResolvedHyperparameters(**asdict(numbers))
     return FineTuningJob(
@@ -50,6 +71,10 @@ def to_wire_job(job: Job, tenant: Tenant) -> FineTuningJob:
         trained_tokens=job.trained_tokens,
         training_file=job.training_file,
         validation_file=job.validation_file,
+        integrations=[
+            IntegrationBody(wandb=WandbBody(**asdict(one), run_id=job.run_id(number)))
+            for number, one in enumerate(job.integrations)
+        ],
         seed=job.seed,
         method=MethodBody(supervised=SupervisedMethodBody(hyperparameters=hyperparameters)),
         metadata=job.metadata,

@@ -28,6 +28,7 @@ def build_api(settings: Settings) -> ASGIApp:
             pepper=load_pepper(settings),
             results_as_base64=settings.results_content == "base64",
             max_file_bytes=settings.max_file_bytes,
+            takes_integrations=settings.wandb.mode != "disabled",
             is_current=lambda: is_current(database),
         )
     )

@@ -1,23 +1,32 @@
 """The worker process. Training runs in children of its own, so no torch comes in here either."""
 
-from tunery.inference.embedded import EmbeddedEngine
+from functools import partial
+
+from tunery.endpoints import registry
 from tunery.services.publishing import Tolerance
 from tunery.settings import Settings
 from tunery.telemetry import logger
 from tunery.wiring.outgoing import build_sender
+from tunery.wiring.parts import build_parts
 from tunery.wiring.storage import (
-    engine_file,
     open_blobs,
     open_database,
-    open_directory,
     renderer_of,
 )
+from tunery.worker.batches import BatchWork, end_overdue
 from tunery.worker.deliveries import Courier
 from tunery.worker.executor import LocalExecutor
 from tunery.worker.loop import Worker
 from tunery.worker.portal import Portal
+from tunery.worker.reporter import ChildReporter
 from tunery.worker.stages import Stages
-from tunery.worker.sweep import forget_old_keys, remove_expired_responses
+from tunery.worker.sweep import (
+    end_uploads,
+    forget_old_keys,
+    remove_expired_files,
+    remove_expired_responses,
+)
+from tunery.worker.tracking import Tracking
 
 
 def build_worker(settings: Settings) -> Worker:
@@ -26,18 +35,30 @@ def build_worker(settings: Settings) -> Worker:
     blobs = open_blobs(settings)
     blobs.sweep()
     log = logger()
+    reports = settings.wandb.mode != "disabled"
+    children = {"TUNERY_DATA": str(settings.data_path)}
+    parts, portal = build_parts(settings, database, blobs), Portal()
     stages = Stages(
         database=database,
         blobs=blobs,
-        directory=open_directory(settings),
+        directory=parts.directory,
         renderers=renderer_of,
-        engine=EmbeddedEngine(engine_file(settings), blobs),
-        executor=LocalExecutor({"TUNERY_DATA": str(settings.data_path)}),
-        portal=Portal(),
+        engine=parts.engine,
+        executor=LocalExecutor(children),
+        portal=portal,
         tolerance=Tolerance(
             settings.training.proof_mean,
             settings.training.proof_max,
             settings.training.proof_sequences,
+        ),
+        tracking=Tracking(database, ChildReporter(children) if reports else None, log),
+        batches=BatchWork(
+            database=database,
+            blobs=blobs,
+            portal=portal,
+            answer=partial(registry.reply, parts),
+            concurrency=settings.batch_concurrency,
+            log=log,
         ),
         log=log,
     )
@@ -51,7 +72,10 @@ def build_worker(settings: Settings) -> Worker:
     )
     acts = (
         ("idempotency keys", forget_old_keys(database)),
+        ("files", remove_expired_files(database, blobs)),
+        ("uploads", end_uploads(database, blobs)),
         ("responses", remove_expired_responses(database)),
+        ("batches", end_overdue(database)),
     )
     return Worker(
         database,

@@ -18,7 +18,7 @@ from typing import IO
 
 from tunery.domain.errors import Unavailable
 from tunery.domain.ports.training import ProofRequest, RunFailed, TrainingReport, TrainingRun
-from tunery.worker.messages import PROOF, RUN, SCORES, decode_report
+from tunery.worker.messages import PAUSE, PROOF, RUN, SCORES, decode_report
 
 _KEPT_LINES = 30
 
@@ -80,7 +80,7 @@ class LocalRun:
         self._child = child
         self._tail = _Tail(child)
         self._reports: queue.Queue[TrainingReport | None] = queue.Queue()
-        self._ended = self._failed = False
+        self._ended = self._failed = self._asked = False
         assert child.stdout is not None  # noqa: S101 - it is a pipe
         self._thread = threading.Thread(target=self._listen, args=(child.stdout,), daemon=True)
         self._thread.start()
@@ -117,6 +117,16 @@ class LocalRun:
                 raise ChildDied(f"the training process was killed by {signal.Signals(-code).name}")
             if code > 0:
                 yield RunFailed("server_error", f"The training process failed: {self._tail.last()}")
+
+    def pause(self) -> None:
+        """Ask for a snapshot and the end, once."""
+        if self._asked:
+            return
+        self._asked = True
+        assert self._child.stdin is not None  # noqa: S101 - it is a pipe
+        with contextlib.suppress(BrokenPipeError):  # it has ended by itself
+            self._child.stdin.write(PAUSE + b"\n")
+            self._child.stdin.flush()
 
     def stop(self) -> None:
         """Kill the process if it still runs."""

@@ -25,6 +25,7 @@ class Lease:
         self._task = task
         self._lease_s = lease_s
         self._lost = threading.Event()
+        self._yield = threading.Event()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
 
@@ -43,12 +44,19 @@ class Lease:
         if self._lost.is_set():
             raise LeaseLost(f"task {self._task.id} ({self._task.kind} {self._task.subject})")
 
+    @property
+    def is_to_yield(self) -> bool:
+        """Whether the task's job was paused: its work is to come to a stop and be kept."""
+        return self._yield.is_set()
+
     def _renew(self) -> None:
         renewed = time.monotonic()
         while not self._closed.wait(min(_LOOK_S, self._lease_s / 4)):
             try:
                 with self._database.write() as tx:
-                    tx.queue.renew(self._task, self._lease_s)
+                    goes_on = tx.queue.renew(self._task, self._lease_s)
+                if not goes_on:
+                    self._yield.set()
                 renewed = time.monotonic()
             except LeaseLost:
                 self._lost.set()

@@ -1,8 +1,9 @@
 """The worker: lanes that claim tasks and carry them out, until told to stop.
 
-The light lane checks files and prepares jobs; the heavy one trains and publishes, one job at a
-time, a finished run first. So a long training never keeps an upload from being checked. A courier
-delivers webhooks in a lane of its own, and a sweeper runs beside them.
+The light lane checks files and batches, prepares jobs and writes the files of batches that end; the
+heavy one trains and publishes, one job at a time, a finished run first; the third has batches
+answered. So a long training never keeps an upload from being checked. A courier delivers webhooks
+in a lane of its own, and a sweeper runs beside them.
 """
 
 import threading
@@ -18,9 +19,10 @@ from tunery.worker.stages import Stages
 from tunery.worker.sweep import Act, Sweeper
 
 # Each lane looks for these in order.
-LIGHT = ((TaskKind.CHECK_FILE, TaskKind.PREPARE_JOB),)
+LIGHT = ((TaskKind.CHECK_FILE, TaskKind.PREPARE_JOB, TaskKind.CHECK_BATCH, TaskKind.END_BATCH),)
 HEAVY = ((TaskKind.PUBLISH_JOB,), (TaskKind.TRAIN_JOB,))
-LANES = (("light", LIGHT), ("heavy", HEAVY))
+BATCHES = ((TaskKind.RUN_BATCH,),)
+LANES = (("light", LIGHT), ("heavy", HEAVY), ("batches", BATCHES))
 
 
 class Worker:
@@ -65,6 +67,7 @@ class Worker:
         ).start()
         for lane in lanes:
             lane.join()
+        self._stages.close()
 
     def stop(self) -> None:
         """Claim no more, and give a training run back: it goes on elsewhere from its snapshot."""

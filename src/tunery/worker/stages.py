@@ -3,21 +3,25 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tunery.domain.batches import BatchProblem
 from tunery.domain.errors import StorageFull, TuneryError, Unavailable
-from tunery.domain.jobs import TERMINAL, Adapter, JobError
+from tunery.domain.jobs import TERMINAL, Adapter, JobError, StepMetrics
 from tunery.domain.ports.blobs import BlobStore
 from tunery.domain.ports.engine import Engine
-from tunery.domain.ports.training import Executor
+from tunery.domain.ports.training import Executor, RunHandle
 from tunery.domain.tasks import MAX_FAILURES, LeaseLost, Task, TaskKind
 from tunery.services import publishing, training, validation
 from tunery.services.models import ModelDirectory
 from tunery.storage.database import Database
 from tunery.telemetry import Logger
+from tunery.worker import batches
 from tunery.worker.executor import ChildDied
 from tunery.worker.lease import Lease, Stopping
 from tunery.worker.portal import Portal
+from tunery.worker.tracking import TaskTracking, Tracking
 
 _JOB_TASKS = (TaskKind.PREPARE_JOB, TaskKind.TRAIN_JOB, TaskKind.PUBLISH_JOB)
+_OWNED_TASKS = (*_JOB_TASKS, *batches.TASKS)
 _RETRY_S = 2.0
 _REPORT_WAIT_S = 1.0
 
@@ -34,16 +38,19 @@ class Stages:
     executor: Executor
     portal: Portal
     tolerance: publishing.Tolerance
+    tracking: Tracking
+    batches: batches.BatchWork
     log: Logger
 
     def run(self, task: Task, lease: Lease) -> None:
         """Carry out a claimed task; a failure is dealt with here."""
         log = self.log.bind(task=task.kind, subject=task.subject, fence=task.fence)
+        tracking = self.tracking.of(task)
         try:
-            if task.kind in _JOB_TASKS and self._is_over(task):
+            if task.kind in _OWNED_TASKS and self._is_over(task):
                 log.warning("task given up: its job has ended, or it broke too many workers")
             else:
-                self._carry_out(task, lease)
+                self._carry_out(task, lease, tracking)
         except LeaseLost:
             log.warning("task given up: cancelled, or another worker has it")
         except Stopping:
@@ -65,19 +72,28 @@ class Stages:
         else:
             log.info("task done")
         if task.kind in _JOB_TASKS:
-            training.clean_up(self.database, self.blobs, task)
+            tracking.end()
+            training.clean_up(self.database, self.blobs, task.tenant, task.subject)
+
+    def close(self) -> None:
+        """Bring to an end what the tasks left to go on by itself."""
+        self.tracking.close()
 
     def _is_over(self, task: Task) -> bool:
         """Whether the job has ended or broke too many workers: its task is removed then."""
-        with self.database.read() as tx:
-            job = tx.jobs(task.tenant).get(task.subject)
-        if job is not None and job.status not in TERMINAL and task.failures < MAX_FAILURES:
+        if task.kind in _JOB_TASKS:
+            with self.database.read() as tx:
+                job = tx.jobs(task.tenant).get(task.subject)
+            ended, what = job is None or job.status in TERMINAL, "job"
+        else:
+            ended, what = False, "batch"
+        if not ended and task.failures < MAX_FAILURES:
             return False
-        message = f"The job broke its worker {task.failures} times."
+        message = f"The {what} broke its worker {task.failures} times."
         self._abandon(task, JobError("server_error", message, None))
         return True
 
-    def _carry_out(self, task: Task, lease: Lease) -> None:
+    def _carry_out(self, task: Task, lease: Lease, tracking: TaskTracking) -> None:
         match task.kind:
             case TaskKind.CHECK_FILE:
                 validation.check_uploaded_file(self.database, self.blobs, task)
@@ -86,7 +102,9 @@ class Stages:
                     self.database, self.blobs, self.directory.base(), self.renderers, task
                 )
             case TaskKind.TRAIN_JOB:
-                self._train(task, lease)
+                self._train(task, lease, tracking)
+            case TaskKind.CHECK_BATCH | TaskKind.RUN_BATCH | TaskKind.END_BATCH:
+                self.batches.carry_out(task, lease)
             case TaskKind.PUBLISH_JOB:
                 base = self.directory.base()
                 publishing.publish_job(
@@ -100,17 +118,31 @@ class Stages:
                     task,
                 )
 
-    def _train(self, task: Task, lease: Lease) -> None:
+    def _train(self, task: Task, lease: Lease, tracking: TaskTracking) -> None:
         run = training.begin_run(self.database, task)
+        if run is None:
+            return
+        tracking.begin()
         handle = self.executor.start(run)
         try:
             while not handle.finished:
-                lease.check()
+                self._heed(lease, handle)
                 for report in handle.reports(_REPORT_WAIT_S):
-                    training.record(self.database, self.blobs, task, report)
-                    lease.check()
+                    goes_on = training.record(self.database, self.blobs, task, report)
+                    if isinstance(report, StepMetrics):
+                        tracking.step(report)
+                    if not goes_on:
+                        return
+                    self._heed(lease, handle)
         finally:
             handle.stop()
+
+    @staticmethod
+    def _heed(lease: Lease, handle: RunHandle) -> None:
+        """Do as the lease says: go on, come to a stop with nothing lost, or end at once."""
+        lease.check()
+        if lease.is_to_yield:
+            handle.pause()
 
     def _score(
         self, token_ids: Sequence[Sequence[int]], base_digest: str, adapter: Adapter
@@ -137,11 +169,14 @@ class Stages:
         try:
             if task.kind in _JOB_TASKS:
                 training.abandon(self.database, task, error)
+            elif task.kind in batches.TASKS:
+                problem = BatchProblem(error.code, error.message, None, error.param)
+                self.batches.give_up(task, problem)
             elif task.failures + 1 >= MAX_FAILURES:
                 validation.give_up_check(self.database, task)
             else:
                 self._put_back(task, _RETRY_S, failed=True)
         except LeaseLost:
             self.log.warning("task given up", subject=task.subject)
-        except TuneryError as problem:
-            self.log.warning("task not abandoned", subject=task.subject, error=problem.message)
+        except TuneryError as unable:
+            self.log.warning("task not abandoned", subject=task.subject, error=unable.message)

@@ -20,6 +20,21 @@ EXTENSIONS_PAGE = Path(__file__).resolve().parents[3] / "docs" / "reference" / "
 EXTRA_VALUES: dict[tuple[str, str], tuple[str, ...]] = {
     ("FineTuningJob", "status"): ("paused",),
     ("ChatCompletionStoreMessage", "role"): ("developer", "system", "user", "tool", "function"),
+    ("FileObject", "purpose"): ("evals",),
+}
+
+# Where the SDK's type says less than the live service answers: what a field takes besides.
+NULL: dict[str, Any] = {"type": "none"}
+OTHER_ITEMS: dict[tuple[str, str], dict[str, Any]] = {
+    # An echoed prompt's first token has nothing before it, and so no probability.
+    ("Logprobs", "token_logprobs"): NULL,
+    ("Logprobs", "top_logprobs"): NULL,
+}
+OTHER_TYPES: dict[tuple[str, str], dict[str, Any]] = {
+    # A streamed piece has the type of a whole answer, and no end yet.
+    ("CompletionChoice", "finish_reason"): NULL,
+    # The SDK asks for base64 by itself and decodes it before it makes its type.
+    ("Embedding", "embedding"): {"type": "str"},
 }
 
 
@@ -107,3 +122,21 @@ def _extend(name: str, schema: dict[str, Any]) -> None:
     for (owner, field), values in EXTRA_VALUES.items():
         if owner == name:
             fields[field]["schema"]["expected"] = [*fields[field]["schema"]["expected"], *values]
+    for (owner, field), besides in OTHER_ITEMS.items():
+        if owner == name and field in fields:
+            items = _list_within(fields[field]["schema"])
+            items["items_schema"] = _either(items["items_schema"], besides)
+    for (owner, field), besides in OTHER_TYPES.items():
+        if owner == name:
+            fields[field]["schema"] = _either(fields[field]["schema"], besides)
+
+
+def _either(schema: dict[str, Any], besides: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "union", "choices": [schema, besides]}
+
+
+def _list_within(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the list's schema, below its default and its nullability."""
+    while schema["type"] != "list":
+        schema = schema["schema"]
+    return schema

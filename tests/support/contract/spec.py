@@ -24,7 +24,36 @@ NULL: dict[str, Any] = {"type": "null"}
 
 # Where the document is known to be wrong about the live service: the place, what it takes besides,
 # and how that is known.
+_BATCH_NULLS = (
+    "output_file_id",
+    "error_file_id",
+    "errors",
+    "model",
+    "usage",
+    "in_progress_at",
+    "expires_at",
+    "finalizing_at",
+    "completed_at",
+    "failed_at",
+    "expired_at",
+    "cancelling_at",
+    "cancelled_at",
+)
+
 PATCHES: tuple[tuple[str, dict[str, Any], str], ...] = (
+    *(
+        (
+            f"components/schemas/Batch/properties/{name}",
+            NULL,
+            "its own examples answer null for what has not come about",
+        )
+        for name in _BATCH_NULLS
+    ),
+    (
+        "components/schemas/OpenAIFile/properties/purpose",
+        {"const": "evals"},
+        "it takes files of this purpose, and says nothing of how they are answered",
+    ),
     (
         "components/schemas/OpenAIFile/properties/expires_at",
         NULL,
@@ -34,6 +63,16 @@ PATCHES: tuple[tuple[str, dict[str, Any], str], ...] = (
         "components/schemas/OpenAIFile/properties/status_details",
         NULL,
         "the SDK's type allows null, and files without a fault are answered with it",
+    ),
+    (
+        "components/schemas/Upload/properties/file",
+        NULL,
+        "the SDK's type allows null, and uploads without a file yet are answered with it",
+    ),
+    (
+        "components/schemas/CreateUploadRequest/properties/purpose",
+        {"enum": ["user_data", "evals"]},
+        "the SDK's type has them, and the files that uploads become can be for them",
     ),
     (
         "components/schemas/CreateChatCompletionStreamResponse/properties/usage",
@@ -72,6 +111,29 @@ PATCHES: tuple[tuple[str, dict[str, Any], str], ...] = (
         "components/schemas/ChatCompletionList/properties/last_id",
         NULL,
         "the SDK's type allows null, and an empty list has no last item",
+    ),
+    (
+        "components/schemas/CreateCompletionResponse/properties/choices/items/properties/logprobs"
+        "/anyOf/0/properties/token_logprobs/items",
+        NULL,
+        "the live service answers null for the first token of an echoed prompt",
+    ),
+    (
+        "components/schemas/CreateCompletionResponse/properties/choices/items/properties/logprobs"
+        "/anyOf/0/properties/top_logprobs/items",
+        NULL,
+        "the live service answers null for the first token of an echoed prompt",
+    ),
+    (
+        "components/schemas/CreateCompletionResponse/properties/choices/items/properties"
+        "/finish_reason",
+        NULL,
+        "the pieces of a streamed answer have null until the last one",
+    ),
+    (
+        "components/schemas/Embedding/properties/embedding",
+        {"type": "string"},
+        "its own request has encoding_format base64",
     ),
     (
         "components/schemas/FineTuningJob/properties/status",
@@ -180,7 +242,7 @@ def _nullable_rewritten(node: Any) -> Any:
 
 def _patch(document: dict[str, Any], place: str, besides: dict[str, Any]) -> None:
     *steps, last = place.split("/")
-    node = document
+    node: Any = document
     for step in steps:
-        node = node[step]
+        node = node[int(step)] if isinstance(node, list) else node[step]
     node[last] = {"anyOf": [node[last], besides]}

@@ -13,15 +13,26 @@ LEGAL = {
         "failed": "failed",
         "cancelled": "cancelled",
     },
-    "queued": {"started": "running", "failed": "failed", "cancelled": "cancelled"},
-    "running": {"published": "succeeded", "failed": "failed", "cancelled": "cancelled"},
+    "queued": {
+        "started": "running",
+        "paused": "paused",
+        "failed": "failed",
+        "cancelled": "cancelled",
+    },
+    "running": {
+        "published": "succeeded",
+        "paused": "paused",
+        "failed": "failed",
+        "cancelled": "cancelled",
+    },
+    "paused": {"resumed": "queued", "failed": "failed", "cancelled": "cancelled"},
     "succeeded": {},
     "failed": {},
     "cancelled": {},
 }
 
 
-def test_the_states_are_those_of_openai() -> None:
+def test_the_states_are_those_of_openai_and_paused() -> None:
     assert {status.value for status in JobStatus} == set(LEGAL)
 
 

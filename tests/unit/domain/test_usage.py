@@ -41,3 +41,10 @@ def test_an_answer_costs_its_prompt_and_its_tokens_at_the_models_prices(
 ) -> None:
     prices = Prices(*map(Decimal, ("8", "1.5", "2", "12", "16")))
     assert chat_cost(prices, tuned=tuned, input_tokens=10, output_tokens=4) == expected
+
+
+@pytest.mark.parametrize(("tuned", "expected"), [(False, 10 * 750 + 4 * 1_000), (True, 92_000)])
+def test_a_batchs_answer_costs_half(tuned: bool, expected: int) -> None:
+    prices = Prices(*map(Decimal, ("8", "1.5", "2", "12", "16")))
+    cost = chat_cost(prices, tuned=tuned, input_tokens=10, output_tokens=4, batch=True)
+    assert cost == expected

@@ -118,7 +118,7 @@ def test_a_job_is_refused_and_nothing_of_it_is_kept(
         jobs.create_job(database, directory, OURS, dataclasses.replace(REQUEST, **changes))
     if "NUL" not in why:  # that one may be refused for itself
         assert (refused.value.code, refused.value.param) == (code, param)
-    assert jobs.list_jobs(database, OURS, after=None, limit=9).items == ()
+    assert jobs.list_jobs(database, OURS, metadata={}, after=None, limit=9).items == ()
     with database.write() as tx:
         assert tx.queue.claim(list(TaskKind), 60) is None
 
@@ -142,7 +142,7 @@ ACTS: dict[str, Callable[[Database, str], Any]] = {
     "cancel": lambda db, i: jobs.cancel_job(db, THEIRS, i),
     "events": lambda db, i: jobs.list_events(db, THEIRS, i, after=None, limit=9),
     "checkpoints": lambda db, i: jobs.list_checkpoints(db, THEIRS, i, after=None, limit=9),
-    "list": lambda db, i: jobs.list_jobs(db, THEIRS, after=i, limit=9),
+    "list": lambda db, i: jobs.list_jobs(db, THEIRS, metadata={}, after=i, limit=9),
 }
 
 

@@ -115,7 +115,7 @@ def test_a_claim_passes_over_a_row_that_another_transaction_has_locked(
         database.close()
 
 
-OLD_HOLDER: dict[str, Callable[[Queue, Task], None]] = {
+OLD_HOLDER: dict[str, Callable[[Queue, Task], object]] = {
     "hold": lambda queue, task: queue.hold(task),
     "renew": lambda queue, task: queue.renew(task, 60),
     "finish": lambda queue, task: queue.finish(task),
@@ -209,3 +209,31 @@ def test_a_dropped_task_is_lost_to_its_holder_and_others_stay(database: Database
     with pytest.raises(LeaseLost), database.write() as tx:
         tx.queue.renew(held, 60)
     assert claimed(database).subject == "ftjob-2"
+
+
+def test_only_tasks_that_nobody_works_on_are_dropped_as_idle(database: Database) -> None:
+    def drop(*kinds: TaskKind) -> bool:
+        with database.write() as tx:
+            return tx.queue.drop_idle(OURS, kinds, "batch_1")
+
+    with database.write() as tx:
+        tx.queue.add(THEIRS, TaskKind.RUN_BATCH, "batch_1")
+        tx.queue.add(OURS, TaskKind.RUN_BATCH, "batch_2")
+    before = column(database, "subject")
+    assert not drop(TaskKind.RUN_BATCH)
+
+    add(database, "batch_1")
+    assert not drop(TaskKind.RUN_BATCH)  # of another kind
+    task = claimed(database)
+    assert not drop(TaskKind.TRAIN_JOB)  # somebody works on it
+    with database.write() as tx:
+        tx.queue.put_back(task, 60.0)
+    assert drop(TaskKind.TRAIN_JOB)  # waits, though it is not due
+
+    add(database, "batch_1")
+    claimed(database)
+    with database.write() as tx:
+        silent = tasks.update().where(tasks.c.subject == "batch_1", tasks.c.kind == KINDS[0])
+        tx._connection.execute(silent.values(lease_until=1.0))
+    assert drop(TaskKind.TRAIN_JOB)  # its worker fell silent
+    assert column(database, "subject") == before

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from support.rows import (
     OURS,
     THEIRS,
+    a_batch,
     a_checkpoint,
     a_file,
     a_job,
@@ -18,6 +19,7 @@ from support.rows import (
     an_epoch,
     some_metrics,
 )
+from tunery.domain.batches import AnsweredLine, BatchEvent, BatchProblem, BatchStatus
 from tunery.domain.errors import Conflict, InvalidRequest
 from tunery.domain.files import FilePurpose, FileReport, FileStatus, LineError
 from tunery.domain.jobs import (
@@ -53,6 +55,29 @@ FULL_JOB = a_job(
 )
 
 
+ANSWER = AnsweredLine(3, True, {"custom_id": "ключ \0"}, 5, 7)
+FULL_BATCH = a_batch(
+    output_expires_after_s=3600,
+    metadata={"ключ": "\0"},
+    status=BatchStatus.FAILED,
+    errors=(BatchProblem("code", "What: \0", 3, "url"), BatchProblem("other", "Why")),
+    model="ft:tiny:acme::aaaaaaaa",
+    output_file_id="file-2",
+    error_file_id="file-3",
+    total=6,
+    completed=5,
+    failed=1,
+    input_tokens=2**40,
+    output_tokens=2**41,
+    in_progress_at=1,
+    finalizing_at=2,
+    completed_at=3,
+    failed_at=4,
+    expired_at=5,
+    cancelling_at=6,
+    cancelled_at=7,
+)
+
 # ---- each tenant's own
 
 Fill = Callable[[Transaction, Tenant], Any]
@@ -70,6 +95,8 @@ def fill(tx: Transaction, tenant: Tenant) -> None:
     jobs.add_checkpoint(a_checkpoint(1))
     tx.models(tenant).add(a_model(base=tenant.project_id))
     tx.usage(tenant).add(usage_of("req-1", 1), 0)
+    tx.batches(tenant).add(a_batch(model=tenant.project_id))
+    tx.batches(tenant).add_answers("batch_1", [ANSWER])
 
 
 def usage_of(request_id: str, tokens: int, kind: UsageKind = UsageKind.CHAT) -> UsageRecord:
@@ -85,7 +112,7 @@ VIEWS: dict[str, tuple[Seen, Any]] = {
         EMPTY,
     ),
     "job": (lambda tx, t: tx.jobs(t).get("ftjob-1"), None),
-    "jobs": (lambda tx, t: tx.jobs(t).page(after=None, limit=9), EMPTY),
+    "jobs": (lambda tx, t: tx.jobs(t).page(metadata={}, after=None, limit=9), EMPTY),
     "snapshot": (lambda tx, t: tx.jobs(t).snapshot("ftjob-1"), None),
     "job of a file": (lambda tx, t: tx.jobs(t).unfinished_with_file("file-1"), None),
     "events": (lambda tx, t: tx.jobs(t).events("ftjob-1", after=None, limit=9), EMPTY),
@@ -96,6 +123,11 @@ VIEWS: dict[str, tuple[Seen, Any]] = {
     "models": (lambda tx, t: tx.models(t).all(), []),
     "adapter": (lambda tx, t: tx.models(t).adapter_in_use(a_model().adapter), False),
     "usage": (lambda tx, t: tx.usage(t).totals(), []),
+    "batch": (lambda tx, t: tx.batches(t).get("batch_1"), None),
+    "batches": (lambda tx, t: tx.batches(t).page(after=None, limit=9), EMPTY),
+    "batch of a file": (lambda tx, t: tx.batches(t).unfinished_with_file("file-1"), None),
+    "answered": (lambda tx, t: tx.batches(t).answered_lines("batch_1"), set()),
+    "answers": (lambda tx, t: tx.batches(t).answers_after("batch_1", 0, 9), []),
 }
 
 
@@ -139,6 +171,11 @@ CHANGES: dict[str, Callable[[Transaction, Tenant], None]] = {
     "drop steps": lambda tx, t: tx.jobs(t).drop_steps_after("ftjob-1", 0),
     "keep no epoch": lambda tx, t: tx.jobs(t).keep_epoch_checkpoints("ftjob-1", []),
     "delete model": lambda tx, t: tx.models(t).delete(a_model().name),
+    "batch errors": lambda tx, t: tx.batches(t).set_errors("batch_1", [BatchProblem("c", "m")]),
+    "answer": lambda tx, t: tx.batches(t).add_answers(
+        "batch_1", [dataclasses.replace(ANSWER, line=4)]
+    ),
+    "drop answers": lambda tx, t: tx.batches(t).drop_answers("batch_1"),
 }
 
 
@@ -162,12 +199,22 @@ def test_another_project_cannot_move_a_job_on(database: Database) -> None:
         assert tx.jobs(OURS).get("ftjob-1") == a_job()
 
 
+def test_another_project_cannot_move_a_batch_on(database: Database) -> None:
+    with database.write() as tx:
+        tx.batches(OURS).add(a_batch())
+        with pytest.raises(Conflict):
+            tx.batches(THEIRS).advance(a_batch(), BatchEvent.CANCELLING, 5)
+        assert tx.batches(OURS).get("batch_1") == a_batch()
+
+
 ADDITIONS: dict[str, Callable[[Transaction], None]] = {
     "file": lambda tx: tx.files(OURS).add(a_file()),
     "job": lambda tx: tx.jobs(OURS).add(a_job()),
     "event": lambda tx: tx.jobs(OURS).log("ftjob-1", an_entry(1)),
     "checkpoint": lambda tx: tx.jobs(OURS).add_checkpoint(a_checkpoint(1)),
     "model": lambda tx: tx.models(OURS).add(a_model()),
+    "batch": lambda tx: tx.batches(OURS).add(a_batch()),
+    "answer": lambda tx: tx.batches(OURS).add_answers("batch_1", [ANSWER]),
 }
 
 
@@ -188,6 +235,7 @@ def add_five(tx: Transaction, tenant: Tenant) -> None:
     for number in range(5):
         tx.files(tenant).add(a_file(f"id-{number}"))
         tx.jobs(tenant).add(a_job(f"id-{number}"))
+        tx.batches(tenant).add(a_batch(f"id-{number}"))
         entry = dataclasses.replace(an_entry(number), id=f"id-{number}")
         tx.jobs(tenant).log("ftjob-1", entry)
         tx.jobs(tenant).add_checkpoint(dataclasses.replace(a_checkpoint(number), id=f"id-{number}"))
@@ -202,7 +250,8 @@ DESCENDING: dict[str, Listed] = {
     "files, newest first": lambda tx, t, after, limit: tx.files(t).page(
         purpose=None, after=after, limit=limit, order="desc"
     ),
-    "jobs": lambda tx, t, after, limit: tx.jobs(t).page(after=after, limit=limit),
+    "jobs": lambda tx, t, after, limit: tx.jobs(t).page(metadata={}, after=after, limit=limit),
+    "batches": lambda tx, t, after, limit: tx.batches(t).page(after=after, limit=limit),
     "events": lambda tx, t, after, limit: tx.jobs(t).events("ftjob-1", after=after, limit=limit),
     "checkpoints": lambda tx, t, after, limit: tx.jobs(t).checkpoints(
         "ftjob-1", after=after, limit=limit
@@ -295,6 +344,45 @@ def test_a_job_is_read_as_it_was_stored(database: Database, job: Any) -> None:
         tx.jobs(OURS).add(job)
     with database.read() as tx:
         assert tx.jobs(OURS).get(job.id) == job
+
+
+@pytest.mark.parametrize("batch", [a_batch(), FULL_BATCH], ids=["sparse", "full"])
+def test_a_batch_is_read_as_it_was_stored(database: Database, batch: Any) -> None:
+    with database.write() as tx:
+        tx.batches(OURS).add(batch)
+    with database.read() as tx:
+        assert tx.batches(OURS).get(batch.id) == batch
+
+
+def test_answers_are_counted_and_read_in_the_order_of_lines(database: Database) -> None:
+    answers = [AnsweredLine(n, n != 7, {"n": n}, n, 10 * n) for n in (7, 2, 9, 4)]
+    with database.write() as tx:
+        batches = tx.batches(OURS)
+        batches.add(a_batch())
+        batches.add_answers("batch_1", answers[:3])
+        batches.add_answers("batch_1", answers[3:])
+        batch = batches.get("batch_1")
+        assert batch is not None
+        assert (batch.completed, batch.failed) == (3, 1)
+        assert (batch.input_tokens, batch.output_tokens) == (22, 220)
+        assert batches.answered_lines("batch_1") == {2, 4, 7, 9}
+        page = batches.answers_after("batch_1", 2, 2)
+        assert [(a.line, a.succeeded, a.output) for a in page] == [
+            (4, True, {"n": 4}),
+            (7, False, {"n": 7}),
+        ]
+
+
+def test_a_batch_is_moved_on_from_the_state_it_was_read_in_only(database: Database) -> None:
+    with database.write() as tx:
+        batches = tx.batches(OURS)
+        batches.add(a_batch())
+        batches.advance(a_batch(), BatchEvent.ACCEPTED, 5, total=3)
+        moved = batches.get("batch_1")
+        assert moved == a_batch(status=BatchStatus.IN_PROGRESS, in_progress_at=5, total=3)
+        with pytest.raises(Conflict, match="no longer validating"):
+            batches.advance(a_batch(), BatchEvent.CANCELLING, 6)
+        assert batches.get("batch_1") == moved
 
 
 def test_a_file_and_what_its_check_found_are_read_as_they_were_stored(database: Database) -> None:

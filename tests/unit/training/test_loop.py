@@ -21,6 +21,7 @@ from tunery.domain.jobs import (
 from tunery.domain.ports.training import (
     RunFailed,
     RunFinished,
+    RunPaused,
     RunStarted,
     TrainingReport,
     TrainingRun,
@@ -67,9 +68,13 @@ def _train(
     rate: float = 5e-3,
     snapshot_s: float = NEVER,
     seed: int = 3,
+    pause_at: int | None = None,
     **others: Any,
 ) -> list[TrainingReport]:
-    """Train on the blob "train" with every number given, and return the reports."""
+    """Train on the blob "train" with every number given, and return the reports.
+
+    With `pause_at`, a pause is wanted once so many steps were reported.
+    """
     reports: list[TrainingReport] = []
     run = TrainingRun(
         job_id="job",
@@ -81,7 +86,11 @@ def _train(
         output_prefix=prefix,
         **{"validation_key": None, **others},
     )
-    LocalTrainer(blobs, base, rate / 2, 1, snapshot_s).train(run, reports.append)
+
+    def pause_wanted() -> bool:
+        return pause_at is not None and len(_of(reports, StepMetrics)) >= pause_at
+
+    LocalTrainer(blobs, base, rate / 2, 1, snapshot_s).train(run, reports.append, pause_wanted)
     return reports
 
 
@@ -229,6 +238,57 @@ def test_a_resumed_run_writes_the_bytes_of_the_uninterrupted_one(
         assert again[-1] == whole[-1]
     ended = _train(blobs, tiny_model, "ended", resume_from=snapshots[8])
     assert ended == [RunStarted(8, 9), whole[-1]]
+
+
+@pytest.mark.parametrize(
+    ("step", "resumed_from", "snapshots"),
+    [
+        (0, None, []),  # before the first step: there is nothing to save
+        (3, None, [3]),
+        (4, None, [4]),  # at an epoch's end, whose snapshot is enough
+        (6, 3, [4, 6]),
+        (3, 3, []),  # as it was taken up
+        (7, None, [4, 7]),
+    ],
+)
+def test_a_paused_run_saves_its_steps_and_goes_on_to_the_bytes_of_the_uninterrupted_one(
+    tiny_model: Path,
+    blobs: LocalBlobStore,
+    step: int,
+    resumed_from: int | None,
+    snapshots: list[int],
+) -> None:
+    _put(blobs, "train", TOY)
+    whole = _train(blobs, tiny_model, "whole", snapshot_s=ALWAYS)
+    begun = {snapshot.step: snapshot for snapshot in _of(whole, Snapshot)}
+    first = 0 if resumed_from is None else resumed_from
+    paused = _train(
+        blobs,
+        tiny_model,
+        "paused",
+        pause_at=step - first,
+        resume_from=None if resumed_from is None else begun[resumed_from],
+    )
+    assert paused[-1] == RunPaused()
+    assert _of(paused, StepMetrics) == _of(whole, StepMetrics)[first:step]
+    assert [snapshot.step for snapshot in _of(paused, Snapshot)] == snapshots
+    last = [begun[first]] if resumed_from else []
+    last = [*last, *_of(paused, Snapshot)]
+    again = _train(blobs, tiny_model, "again", resume_from=last[-1] if last else None)
+    assert again[0] == RunStarted(8, step + 1)
+    assert _of(again, StepMetrics) == _of(whole, StepMetrics)[step:]
+    ends = [_of(reports, EpochCheckpoint)[-1].adapter for reports in (whole, again)]
+    assert _files(blobs, ends[0]) == _files(blobs, ends[1])
+    assert again[-1] == whole[-1]
+
+
+def test_a_pause_after_the_last_step_comes_too_late(
+    tiny_model: Path, blobs: LocalBlobStore
+) -> None:
+    _put(blobs, "train", TOY)
+    reports = _train(blobs, tiny_model, "out", pause_at=8)
+    assert isinstance(reports[-1], RunFinished)
+    assert not _of(reports, RunPaused)
 
 
 def test_a_batch_computed_in_parts_teaches_the_same(

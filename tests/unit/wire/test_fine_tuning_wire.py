@@ -14,11 +14,13 @@ from tunery.domain.jobs import (
     LogEntry,
     RequestedHyperparameters,
     StepMetrics,
+    WandbIntegration,
 )
 from tunery.domain.tenants import Tenant
-from tunery.protocol.fine_tuning import SupervisedHyperparameters
+from tunery.protocol.fine_tuning import Integration, SupervisedHyperparameters
 from tunery.wire.fine_tuning import (
     from_wire_hyperparameters,
+    from_wire_integrations,
     to_wire_checkpoint,
     to_wire_event,
     to_wire_job,
@@ -98,6 +100,59 @@ def test_auto_is_echoed_until_the_job_runs(
     assert written["status"] == status
     assert written["hyperparameters"] == expected
     assert written["method"]["supervised"]["hyperparameters"] == expected
+
+
+@pytest.mark.parametrize(
+    ("status", "started_at", "expected"),
+    [
+        ("paused", None, AUTO),  # it was queued
+        ("paused", 11, NUMBERS),
+        ("queued", 11, NUMBERS),  # it was resumed
+    ],
+)
+def test_numbers_that_a_job_ran_with_stay_while_it_is_paused_and_queued_again(
+    status: str, started_at: int | None, expected: dict[str, Any]
+) -> None:
+    job = replace(
+        JOB,
+        status=JobStatus(status),
+        resolved=Hyperparameters(3, 4, 0.5),
+        started_at=started_at,
+    )
+    assert to_wire_job(job, TENANT).model_dump()["hyperparameters"] == expected
+
+
+def test_integrations_are_echoed_with_the_ids_of_their_runs() -> None:
+    wire = [
+        {"type": "wandb", "wandb": {"project": "p", "name": "n", "entity": "e", "tags": ["t"]}},
+        {"type": "wandb", "wandb": {"project": "q"}},
+    ]
+    integrations = from_wire_integrations([Integration.model_validate(one) for one in wire])
+    assert integrations == (WandbIntegration("p", "n", "e", ("t",)), WandbIntegration("q"))
+    assert from_wire_integrations(None) == ()
+    job = replace(JOB, integrations=integrations)
+    assert to_wire_job(job, TENANT).model_dump()["integrations"] == [
+        {
+            "type": "wandb",
+            "wandb": {
+                "project": "p",
+                "name": "n",
+                "entity": "e",
+                "tags": ["t"],
+                "run_id": "ftjob-1",
+            },
+        },
+        {
+            "type": "wandb",
+            "wandb": {
+                "project": "q",
+                "name": None,
+                "entity": None,
+                "tags": [],
+                "run_id": "ftjob-1-2",
+            },
+        },
+    ]
 
 
 def test_a_finished_job_names_its_model_its_files_and_its_error() -> None:

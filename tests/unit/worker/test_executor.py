@@ -17,6 +17,7 @@ from tunery.domain.ports.training import (
     ProofRequest,
     RunFailed,
     RunFinished,
+    RunPaused,
     RunStarted,
     TrainingReport,
     TrainingRun,
@@ -80,6 +81,49 @@ def test_a_run_without_news_gives_none_and_is_not_finished() -> None:
         run.stop()
         with pytest.raises(ChildDied, match="SIGKILL"):
             all_reports(run)
+
+
+def test_a_pause_reaches_the_child_once_as_a_line_of_its_own() -> None:
+    script = f"""
+sys.stdin.readline()
+os.write(1, {encode_report(RunStarted(2, 0))!r})
+heard = sys.stdin.readline()
+if heard == "pause\\n":
+    os.write(1, {encode_report(RunPaused())!r})
+sys.exit(sys.stdin.readline())
+"""
+    with started(script) as run:
+        assert next(run.reports(wait_s=30)) == RunStarted(2, 0)
+        run.pause()
+        run.pause()  # once is enough: a second line would be the script's error
+        assert next(run.reports(wait_s=30)) == RunPaused()
+
+
+def test_a_pause_of_a_child_that_has_ended_changes_nothing() -> None:
+    with started(f"sys.stdin.readline(); os.write(1, {encode_report(RunFinished(5))!r})") as run:
+        assert all_reports(run) == [RunFinished(5)]
+        run.pause()
+        assert run.finished
+
+
+# Reads its order with the code of the real children, and says what it hears after it.
+HEARING = """
+import threading
+from tunery.cli.children import _order
+heard = threading.Event()
+order = _order(lambda line: heard.set() if line == b"pause" else os._exit(3))
+from tunery.worker.messages import RUN, encode_report
+from tunery.domain.ports.training import RunFailed
+RUN.validate_json(order)
+heard.wait(60)
+os.write(1, encode_report(RunFailed("heard", str(heard.is_set()))))
+"""
+
+
+def test_a_pause_that_comes_with_the_order_is_heard() -> None:
+    with started("import time; time.sleep(0.2)\n" + HEARING) as run:
+        run.pause()
+        assert all_reports(run) == [RunFailed("heard", "True")]
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])

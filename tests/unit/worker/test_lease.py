@@ -83,3 +83,15 @@ def test_a_worker_that_is_to_stop_is_told(sqlite_url: str, tmp_path: Path) -> No
             stopping.set()
             with pytest.raises(Stopping):
                 lease.check()
+
+
+def test_a_worker_whose_job_is_paused_is_told_to_yield_and_keeps_its_task(
+    database: Database,
+) -> None:
+    task = claim(database, 60)
+    with Lease(database, task, 2.0, threading.Event()) as lease:
+        assert not lease.is_to_yield
+        with database.write() as tx:
+            assert tx.queue.pause(OURS, TaskKind.TRAIN_JOB, "ftjob-1")
+        wait_for(lambda: lease.is_to_yield, "the wish that the task be given back")
+        lease.check()

@@ -3,16 +3,35 @@
 import pytest
 
 from support.rows import an_epoch, some_metrics
-from tunery.domain.jobs import Adapter, Hyperparameters, Snapshot, StepMetrics
+from tunery.domain.jobs import (
+    Adapter,
+    Hyperparameters,
+    Snapshot,
+    StepMetrics,
+    WandbIntegration,
+)
+from tunery.domain.ports.tracking import TrackedEnd, TrackedRun
 from tunery.domain.ports.training import (
     ProofRequest,
     RunFailed,
     RunFinished,
+    RunPaused,
     RunStarted,
     TrainingReport,
     TrainingRun,
 )
-from tunery.worker.messages import PROOF, RUN, SCORES, decode_report, encode_report
+from tunery.worker.messages import (
+    PROOF,
+    RUN,
+    SCORES,
+    TRACKED,
+    decode_problem,
+    decode_report,
+    decode_tracked,
+    encode_problem,
+    encode_report,
+    encode_tracked,
+)
 
 REPORTS: list[TrainingReport] = [
     RunStarted(10, 3),
@@ -21,6 +40,7 @@ REPORTS: list[TrainingReport] = [
     an_epoch(7),
     Snapshot(8, "p/snap"),
     RunFinished(2**40),
+    RunPaused(),
     RunFailed("server_error", "Two\nlines, 'quotes' and \U0001f600"),
 ]
 
@@ -61,3 +81,23 @@ def test_an_order_to_score_and_its_answer_arrive_as_they_were() -> None:
     assert PROOF.validate_json(PROOF.dump_json(request)) == request
     scores = [[[-0.1, -1 / 3], []], [[-1e-30]]]
     assert SCORES.validate_json(SCORES.dump_json(scores)) == scores
+
+
+@pytest.mark.parametrize("report", [some_metrics(4), TrackedEnd("succeeded", "ft:x", 9)])
+def test_what_is_reported_elsewhere_arrives_as_it_was_sent(
+    report: StepMetrics | TrackedEnd,
+) -> None:
+    line = encode_tracked(report)
+    assert line.count(b"\n") == 1
+    assert decode_tracked(line) == report
+
+
+def test_an_order_to_report_and_a_problem_with_it_arrive_as_they_were() -> None:
+    wanted = (WandbIntegration("p", "n", None, ("a", "b")), WandbIntegration("q"))
+    run = TrackedRun("ftjob-1", ("ftjob-1", "ftjob-1-2"), wanted, ("t",), {"seed": 1})
+    order = TRACKED.dump_json(run)
+    assert b"\n" not in order
+    assert TRACKED.validate_json(order) == run
+    line = encode_problem("two\nlines")
+    assert line.count(b"\n") == 1
+    assert decode_problem(line) == "two\nlines"

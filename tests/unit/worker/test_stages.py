@@ -6,50 +6,61 @@ from typing import Any, cast
 
 import pytest
 
-from support.rows import OURS, a_file, a_job, chat_lines, render_with
+from support.rows import OURS, a_batch, a_file, a_job, batch_line, chat_lines, render_with
+from tunery.domain.batches import Answer, BatchStatus
 from tunery.domain.errors import StorageFull, TuneryError, Unavailable
-from tunery.domain.jobs import Hyperparameters, Job, JobStatus
+from tunery.domain.files import FilePurpose
+from tunery.domain.jobs import Hyperparameters, Job, JobStatus, Snapshot
 from tunery.domain.ports.engine import Engine
 from tunery.domain.ports.training import (
     ProofRequest,
     RunFailed,
     RunFinished,
+    RunPaused,
     RunStarted,
     TrainingReport,
     TrainingRun,
 )
 from tunery.domain.tasks import MAX_FAILURES, LeaseLost, Task, TaskKind
-from tunery.services import jobs
+from tunery.services import batches, jobs, pausing
 from tunery.services.models import ModelDirectory
 from tunery.services.publishing import Tolerance
 from tunery.storage.blobs import LocalBlobStore
 from tunery.storage.database import Database
 from tunery.storage.tables import tasks
 from tunery.telemetry import logger
+from tunery.worker.batches import BatchWork
 from tunery.worker.executor import ChildDied
 from tunery.worker.lease import Lease
 from tunery.worker.portal import Portal
 from tunery.worker.stages import Stages
+from tunery.worker.tracking import Tracking
 
 
 class ScriptedRun:
     """Reports what it was given, calls what it was given, and ends."""
 
     def __init__(self, script: Sequence[TrainingReport | Callable[[], None]]) -> None:
-        self._script = list(script)
+        self.script = list(script)
         self.stopped = False
+        self.paused = False
 
     @property
     def finished(self) -> bool:
-        return not self._script
+        return not self.script
 
     def reports(self, wait_s: float) -> Iterator[TrainingReport]:
-        while self._script:
-            step = self._script.pop(0)
+        while self.script:
+            step = self.script.pop(0)
             if callable(step):
                 step()
-            else:
-                yield step
+                return  # silence: the worker looks around
+            yield step
+
+    def pause(self) -> None:
+        if not self.paused:
+            self.paused = True
+            self.script = [Snapshot(1, "p/s-1"), RunPaused()]
 
     def stop(self) -> None:
         self.stopped = True
@@ -104,6 +115,10 @@ def run(
             executor=executor or ScriptedExecutor(),
             portal=portal,
             tolerance=Tolerance(0.1, 0.1, 1),
+            tracking=Tracking(database, None, logger()),
+            batches=BatchWork(
+                database, blobs, portal, answer=cast(Answer, None), concurrency=1, log=logger()
+            ),
             log=logger(),
         )
         with Lease(database, task, 60, stopping or threading.Event()) as lease:
@@ -258,6 +273,43 @@ def test_a_job_cancelled_while_it_trains_stays_cancelled_and_its_files_go(
     assert list(blobs.keys(OURS.project_id)) == []
 
 
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_run_whose_job_is_paused_is_asked_to_stop_and_given_back(
+    database: Database, run: Callable[..., None], resumed: bool
+) -> None:
+    def pause() -> None:
+        pausing.pause_job(database, OURS, "ftjob-1")
+        if resumed:
+            pausing.resume_job(database, OURS, "ftjob-1")
+
+    def step() -> None:  # again and again, until the worker has heard
+        handle = executor.started[0]
+        handle.script += [step]
+        threading.Event().wait(0.01)
+
+    executor = ScriptedExecutor(RunStarted(1, 0), pause, step)
+    run(add_job(database), executor)
+    handle = executor.started[0]
+    assert (handle.paused, handle.stopped) == (True, True)
+    assert waiting(database) == [
+        ("train_job", "queued" if resumed else "paused", 0, not resumed),
+    ]
+    assert job_of(database).status is (JobStatus.QUEUED if resumed else JobStatus.PAUSED)
+    with database.read() as tx:
+        assert tx.jobs(OURS).snapshot("ftjob-1") == Snapshot(1, "p/s-1")
+
+
+def test_a_job_paused_before_its_run_starts_starts_none(
+    database: Database, run: Callable[..., None]
+) -> None:
+    task = add_job(database)
+    pausing.pause_job(database, OURS, "ftjob-1")
+    executor = ScriptedExecutor(RunFinished(1))
+    run(task, executor)
+    assert executor.started == []
+    assert waiting(database) == [("train_job", "paused", 0, True)]
+
+
 @pytest.mark.parametrize("kind", [TaskKind.PREPARE_JOB, TaskKind.TRAIN_JOB, TaskKind.PUBLISH_JOB])
 @pytest.mark.parametrize("status", [JobStatus.CANCELLED, JobStatus.FAILED, JobStatus.SUCCEEDED])
 def test_a_task_of_a_job_that_has_ended_is_done(
@@ -298,3 +350,59 @@ def test_a_file_is_checked(
         report = tx.files(OURS).report("file-1")
     assert report is not None
     assert report.examples == 3
+
+
+# ---- batches
+
+
+def add_batch(database: Database, blobs: LocalBlobStore, kind: TaskKind, status: str) -> Task:
+    batch = a_batch(status=BatchStatus(status), total=1)
+    with database.write() as tx:
+        tx.files(OURS).add(a_file(batch.input_file_id, purpose=FilePurpose.BATCH))
+        tx.batches(OURS).add(batch)
+        tx.queue.add(OURS, kind, batch.id)
+    return claim(database, kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "next_task"),
+    [
+        (TaskKind.CHECK_BATCH, "validating", None),
+        (TaskKind.RUN_BATCH, "in_progress", "end_batch"),
+        (TaskKind.END_BATCH, "in_progress", None),
+    ],
+)
+def test_a_batch_that_broke_its_workers_too_often_fails(
+    database: Database,
+    blobs: LocalBlobStore,
+    run: Callable[..., None],
+    kind: TaskKind,
+    status: str,
+    next_task: str | None,
+) -> None:
+    task = add_batch(database, blobs, kind, status)
+    for _ in range(MAX_FAILURES):  # each worker falls silent
+        with database.write() as tx:
+            tx._connection.execute(tasks.update().values(lease_until=0))
+        task = claim(database)
+    run(task)
+    batch = batches.get_batch(database, OURS, "batch_1")
+    assert [problem.code for problem in batch.errors] == ["server_error"]
+    assert "broke its worker 8 times" in batch.errors[0].message
+    if next_task is None:
+        assert waiting(database) == []
+    else:  # what was answered is delivered first
+        assert waiting(database) == [(next_task, "queued", 0, False)]
+        blobs.put(a_file().blob_key, batch_line(1))
+        run(claim(database))
+    assert batches.get_batch(database, OURS, "batch_1").status is BatchStatus.FAILED
+
+
+def test_a_batch_whose_input_cannot_be_read_fails_and_says_so(
+    database: Database, blobs: LocalBlobStore, run: Callable[..., None]
+) -> None:
+    run(add_batch(database, blobs, TaskKind.CHECK_BATCH, "validating"))
+    batch = batches.get_batch(database, OURS, "batch_1")
+    assert batch.status is BatchStatus.FAILED
+    assert "No blob" in batch.errors[0].message
+    assert waiting(database) == []

@@ -9,6 +9,7 @@ from tunery.api.body import documented, read_json
 from tunery.api.context import context_of
 from tunery.api.gate import CallerDependency
 from tunery.api.once import once_key
+from tunery.api.query import MetadataDependency
 from tunery.domain.errors import InvalidRequest
 from tunery.domain.once import AlreadyDone
 from tunery.protocol.base import ListPage
@@ -19,14 +20,17 @@ from tunery.protocol.fine_tuning import (
     FineTuningJobEvent,
     SupervisedHyperparameters,
 )
-from tunery.services import jobs
+from tunery.services import jobs, pausing
+from tunery.services.training import clean_up
 from tunery.wire.fine_tuning import (
     from_wire_hyperparameters,
+    from_wire_integrations,
     to_wire_checkpoint,
     to_wire_event,
     to_wire_job,
 )
 from tunery.wire.pages import to_wire_page
+from tunery.wire.refusals import unsupported
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs")
 
@@ -36,6 +40,8 @@ async def create(request: Request, caller: CallerDependency) -> FineTuningJob:
     """Create a job."""
     context = context_of(request)
     body = await read_json(request, CreateFineTuningJobRequest)
+    if body.integrations and not context.takes_integrations:
+        raise unsupported("integrations", "Its operator has switched them off; leave it out.")
     wanted = jobs.JobRequest(
         model=body.model,
         training_file=body.training_file,
@@ -44,6 +50,7 @@ async def create(request: Request, caller: CallerDependency) -> FineTuningJob:
         seed=body.seed,
         hyperparameters=from_wire_hyperparameters(_hyperparameters(body)),
         metadata=body.metadata,
+        integrations=from_wire_integrations(body.integrations),
     )
     try:
         job = await run_in_threadpool(
@@ -63,12 +70,18 @@ async def create(request: Request, caller: CallerDependency) -> FineTuningJob:
 async def list_all(
     request: Request,
     caller: CallerDependency,
+    metadata: MetadataDependency,
     after: str | None = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> ListPage[FineTuningJob]:
     """List jobs, newest first."""
     page = await run_in_threadpool(
-        jobs.list_jobs, context_of(request).database, caller.tenant, after=after, limit=limit
+        jobs.list_jobs,
+        context_of(request).database,
+        caller.tenant,
+        metadata=metadata,
+        after=after,
+        limit=limit,
     )
     return to_wire_page([to_wire_job(job, caller.tenant) for job in page.items], page.has_more)
 
@@ -83,8 +96,27 @@ async def retrieve(request: Request, caller: CallerDependency, job_id: str) -> F
 @router.post("/{job_id}/cancel")
 async def cancel(request: Request, caller: CallerDependency, job_id: str) -> FineTuningJob:
     """Stop a job."""
+    context = context_of(request)
+    job = await run_in_threadpool(jobs.cancel_job, context.database, caller.tenant, job_id)
+    # Its worker, if it has one, does so too once its run has ended; a paused job has none.
+    await run_in_threadpool(clean_up, context.database, context.blobs, caller.tenant, job_id)
+    return to_wire_job(job, caller.tenant)
+
+
+@router.post("/{job_id}/pause")
+async def pause(request: Request, caller: CallerDependency, job_id: str) -> FineTuningJob:
+    """Stop a job until it is resumed."""
     job = await run_in_threadpool(
-        jobs.cancel_job, context_of(request).database, caller.tenant, job_id
+        pausing.pause_job, context_of(request).database, caller.tenant, job_id
+    )
+    return to_wire_job(job, caller.tenant)
+
+
+@router.post("/{job_id}/resume")
+async def resume(request: Request, caller: CallerDependency, job_id: str) -> FineTuningJob:
+    """Queue a paused job again."""
+    job = await run_in_threadpool(
+        pausing.resume_job, context_of(request).database, caller.tenant, job_id
     )
     return to_wire_job(job, caller.tenant)
 
@@ -131,12 +163,6 @@ async def checkpoints(
 
 def _hyperparameters(body: CreateFineTuningJobRequest) -> SupervisedHyperparameters | None:
     """Return what is to be trained with; raise InvalidRequest for what cannot be honoured."""
-    if body.integrations:
-        raise InvalidRequest(
-            "Unsupported parameter: 'integrations' is not supported by this server yet.",
-            param="integrations",
-            code="unsupported_parameter",
-        )
     if body.method is None:
         return body.hyperparameters
     if body.method.type != "supervised":

@@ -45,6 +45,11 @@ class RunFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class RunPaused:
+    """The run has stopped because it was asked to; its last snapshot holds every step it took."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunFailed:
     """The run cannot go on: a code and one line for the job's owner."""
 
@@ -52,14 +57,24 @@ class RunFailed:
     message: str
 
 
-TrainingReport = RunStarted | StepMetrics | EpochCheckpoint | Snapshot | RunFinished | RunFailed
+TrainingReport = (
+    RunStarted | StepMetrics | EpochCheckpoint | Snapshot | RunFinished | RunPaused | RunFailed
+)
 
 
 class Trainer(Protocol):
     """Trains in this process."""
 
-    def train(self, run: TrainingRun, report: Callable[[TrainingReport], None]) -> None:
-        """Carry out `run`; every step, checkpoint and the end (or failure) go to `report`."""
+    def train(
+        self,
+        run: TrainingRun,
+        report: Callable[[TrainingReport], None],
+        pause_wanted: Callable[[], bool],
+    ) -> None:
+        """Carry out `run`; every step, checkpoint and the end (or failure) go to `report`.
+
+        Once `pause_wanted`, it ends after the current step, with a snapshot and RunPaused.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +103,9 @@ class RunHandle(Protocol):
     @property
     def finished(self) -> bool:
         """Whether the process has ended and every report was yielded."""
+
+    def pause(self) -> None:
+        """Ask for a snapshot and the end after the current step; to ask again changes nothing."""
 
     def stop(self) -> None:
         """End the process now; a run that has ended is left as it is."""

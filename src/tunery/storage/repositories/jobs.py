@@ -1,6 +1,6 @@
 """A tenant's jobs, with their events and checkpoints."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -22,9 +22,11 @@ from tunery.domain.jobs import (
     RequestedHyperparameters,
     Snapshot,
     StepMetrics,
+    WandbIntegration,
     next_status,
 )
 from tunery.domain.tenants import Tenant
+from tunery.storage.repositories.labels import LabelRepository
 from tunery.storage.repositories.paging import Page, select_page
 from tunery.storage.tables import checkpoints, epoch_checkpoints, job_events, jobs
 
@@ -35,13 +37,15 @@ class JobRepository:
     def __init__(self, connection: Connection, tenant: Tenant) -> None:
         self._connection = connection
         self._project_id = tenant.project_id
+        self._labels = LabelRepository(connection, tenant)
 
     def add(self, job: Job) -> None:
-        """Insert a job."""
+        """Insert a job, to be found by its metadata too."""
+        self._labels.set(job.id, job.metadata)
         values = {
             field: getattr(job, field)
             for field in Job.__dataclass_fields__
-            if field not in ("requested", "resolved", "error", "result_files")
+            if field not in ("requested", "resolved", "error", "result_files", "integrations")
         }
         self._connection.execute(
             jobs.insert().values(
@@ -50,6 +54,7 @@ class JobRepository:
                 resolved=None if job.resolved is None else asdict(job.resolved),
                 error=None if job.error is None else asdict(job.error),
                 result_files=list(job.result_files),
+                integrations=[asdict(one) for one in job.integrations] or None,
                 **values,
             )
         )
@@ -59,12 +64,22 @@ class JobRepository:
         row = self._connection.execute(sa.select(jobs).where(*self._is(job_id))).one_or_none()
         return None if row is None else _job(row)
 
-    def page(self, *, after: str | None, limit: int) -> Page[Job]:
-        """Return a page of jobs, newest first."""
+    def page(
+        self, *, metadata: Mapping[str, str] | None, after: str | None, limit: int
+    ) -> Page[Job]:
+        """Return a page of jobs, newest first.
+
+        Each of them carries every pair of `metadata`; with None, no metadata at all.
+        """
+        conditions = [jobs.c.project_id == self._project_id]
+        if metadata is None:
+            conditions.append(sa.or_(jobs.c.metadata.is_(None), jobs.c.metadata == {}))
+        else:
+            conditions += self._labels.matching(jobs.c.id, metadata)
         rows, more = select_page(
             self._connection,
             jobs,
-            [jobs.c.project_id == self._project_id],
+            conditions,
             after=after,
             limit=limit,
             order="desc",
@@ -291,4 +306,9 @@ def _job(row: sa.Row[Any]) -> Job:
         created_at=row.created_at,
         started_at=row.started_at,
         finished_at=row.finished_at,
+        integrations=tuple(_wandb(one) for one in row.integrations or ()),
     )
+
+
+def _wandb(value: dict[str, Any]) -> WandbIntegration:
+    return WandbIntegration(**{**value, "tags": tuple(value["tags"])})

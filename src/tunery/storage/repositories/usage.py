@@ -46,6 +46,7 @@ class UsageRepository:
                 input_tokens=record.input_tokens,
                 output_tokens=record.output_tokens,
                 cost_nanodollars=record.cost_nanodollars,
+                batch=int(record.batch),
                 created_at=now,
             )
             .on_conflict_do_nothing(index_elements=["project_id", "request_id"])

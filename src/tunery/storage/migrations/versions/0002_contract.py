@@ -39,7 +39,7 @@ def upgrade() -> None:
         ),
         sa.Column("project_id", sa.String(length=40), nullable=False),
         sa.Column("id", sa.String(length=40), nullable=False),
-        sa.Column("key_id", sa.String(length=40), nullable=True),
+        sa.Column("key_id", sa.String(length=40), nullable=False),
         sa.Column("endpoint", sa.String(length=64), nullable=False),
         sa.Column("input_file_id", sa.String(length=40), nullable=False),
         sa.Column("completion_window", sa.String(length=16), nullable=False),
@@ -220,6 +220,7 @@ def upgrade() -> None:
         sa.Column("size_bytes", sa.BigInteger(), nullable=False),
         sa.Column("status", sa.String(length=16), nullable=False),
         sa.Column("file_id", sa.String(length=40), nullable=True),
+        sa.Column("completion_digest", sa.LargeBinary(length=32), nullable=True),
         sa.Column("file_expires_after_s", sa.BigInteger(), nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
@@ -288,3 +289,4 @@ def upgrade() -> None:
     op.create_index("ix_files_project_id_seq", "files", ["project_id", "seq"], unique=False)
     op.add_column("jobs", sa.Column("integrations", sa.LargeBinary(), nullable=True))
     op.create_index("ix_jobs_project_id_seq", "jobs", ["project_id", "seq"], unique=False)
+    op.add_column("usage", sa.Column("batch", sa.Integer(), nullable=False, server_default="0"))
