@@ -3,7 +3,7 @@
 import httpx2
 import pytest
 
-from support.server import BASE, Server, Tuned
+from support.server import BASE, EMBEDDING, Server, Tuned
 
 HI = [{"role": "user", "content": "hi"}]
 
@@ -92,7 +92,7 @@ def test_a_strangers_lists_hold_only_the_base(
     assert stranger.get("/v1/files").json()["data"] == []
     assert stranger.get("/v1/fine_tuning/jobs").json()["data"] == []
     models = stranger.get("/v1/models").json()["data"]
-    assert [model["id"] for model in models] == ["tiny", BASE]
+    assert [model["id"] for model in models] == ["tiny", BASE, "tiny-vectors", EMBEDDING]
 
 
 def test_a_second_key_opens_the_same_project_until_it_is_revoked(
