@@ -1,11 +1,11 @@
-# Two commands: `make demo` and `make test`. Both make what they need; neither needs more than
-# Python 3.11 or newer with venv, and make.
+# Three commands: `make demo`, `make test` and `make conformance`. Each makes what it needs; none
+# needs more than Python 3.11 or newer with venv, and make (and node, for one client).
 PYTHON ?= python3
 TORCH ?= cpu
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 SETUP = $(PYTHON) scripts/setup.py --torch $(TORCH) --torch-cpu-index $(TORCH_CPU_INDEX)
 
-.PHONY: demo test lint types imports unit format clean help
+.PHONY: demo test conformance lint types imports unit format clean help
 
 help:  ## say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -17,6 +17,11 @@ demo: .python  ## install, then tune a model on real data and compare it with it
 test: .python  ## install with the development tools, then lint, types, import rules and all tests
 	@$(SETUP) .venv-dev --dev
 	@$(MAKE) --no-print-directory lint types imports unit
+
+conformance: .python  ## install other clients, then hold the server to OpenAI's contract
+	@$(SETUP) .venv-dev --dev
+	@.venv-dev/bin/python scripts/client_venvs.py
+	.venv-dev/bin/pytest tests/conformance
 
 lint:
 	.venv-dev/bin/ruff check .
@@ -36,8 +41,8 @@ format:  ## bring the code into its form
 	.venv-dev/bin/ruff check --fix-only .
 	.venv-dev/bin/ruff format .
 
-clean:  ## remove both virtual environments
-	rm -rf .venv .venv-dev
+clean:  ## remove what was installed
+	rm -rf .venv .venv-dev .clients tests/conformance/node/node_modules
 
 .PHONY: .python
 .python:

@@ -44,7 +44,7 @@ def newest_job(database: Database) -> tuple[Tenant, Job]:
     with database.read() as tx:
         tenant = tx.accounts.first_tenant()
         if tenant is not None:
-            for job in tx.jobs(tenant).page(after=None, limit=100).items:
+            for job in tx.jobs(tenant).page(metadata={}, after=None, limit=100).items:
                 if job.status is JobStatus.SUCCEEDED and job.validation_file is not None:
                     return tenant, job
     sys.exit("publishing_proof: no finished job with a validation file; run `make demo` first.")

@@ -100,7 +100,14 @@ class Settings(BaseSettings):
     results_content: Literal["base64", "plain"] = Field(
         "base64", description="body of a result file's content: OpenAI gives base64"
     )
-    max_file_bytes: int = Field(512 * 1024 * 1024, ge=1024, description="largest upload")
+    max_file_bytes: int = Field(
+        512 * 1024 * 1024,
+        ge=1024,
+        description="largest file; one in parts that is not of lines may have 8 GB",
+    )
+    responses_kept_days: int = Field(
+        30, ge=1, le=36_500, description="days that a stored response is kept"
+    )
     lease_s: float = Field(15.0, gt=0.5, description="seconds until a silent worker's task moves")
     poll_s: float = Field(0.5, gt=0, description="seconds between looks at the queue")
     sweep_s: float = Field(30.0, gt=0, description="seconds between sweeps of expired objects")

@@ -9,7 +9,9 @@ import httpx2
 import pytest
 import sqlalchemy as sa
 from openai import OpenAI
+from openai.types import FileObject
 
+from conformance.fields.files import LINE
 from conformance.fields.probe import ABSENT, Answer, Endpoint, Honoured, Refused, named, put
 from conformance.fields.table import ENDPOINTS
 from support.contract.transport import CheckedTransport
@@ -39,13 +41,21 @@ def http(server: Server) -> httpx2.Client:
 
 
 @pytest.fixture(scope="module")
-def things(client: OpenAI, tuned: Tuned) -> dict[str, str]:
+def things(server: Server, client: OpenAI, tuned: Tuned) -> dict[str, str]:
     """Return the ids that stand in the tables in braces."""
     jobs = client.fine_tuning.jobs
+    projects = [server.new_project(name) for name in ("one", "other")]
+    admin = server.client(server.env["OPENAI_ADMIN_KEY"])
+    granted = admin.fine_tuning.checkpoints.permissions.create(tuned.model, project_ids=projects)
     return {
+        "project": projects[0],
+        "other_project": projects[1],
+        "newest_permission": granted.data[-1].id,
         "base_model": BASE,
         "model": tuned.model,
         "file_id": tuned.training.id,
+        "batch_file": batch_file(client).id,
+        "other_batch_file": batch_file(client).id,
         "other_file": tuned.validation.id,
         "fine_tuning_job_id": tuned.job.id,
         "newest_event": jobs.list_events(tuned.job.id, limit=1).data[0].id,
@@ -53,16 +63,26 @@ def things(client: OpenAI, tuned: Tuned) -> dict[str, str]:
     }
 
 
+def batch_file(client: OpenAI) -> FileObject:
+    """Upload a batch's input file whose only line is refused at once."""
+    return client.files.create(file=("batch.jsonl", b"{}\n"), purpose="batch")
+
+
 class Asker:
     """Sends the requests of the tables."""
 
-    def __init__(self, http: httpx2.Client, client: OpenAI, things: dict[str, str]) -> None:
+    def __init__(
+        self, http: httpx2.Client, client: OpenAI, things: dict[str, str], admin_key: str
+    ) -> None:
         self._http = http
         self._client = client
         self._things = things
+        self._admin_key = admin_key
+        self._upload: dict[str, str] = {}
 
     def ask(self, endpoint: Endpoint, beside: Any, name: str, value: Any) -> Answer:
         """Send an endpoint's valid request with some fields set otherwise."""
+        self._upload = {}
         request: dict[str, Any] = copy.deepcopy(dict(endpoint.base))
         for path, one in beside.items():
             put(request, path, copy.deepcopy(one))
@@ -72,6 +92,8 @@ class Asker:
     def send(self, endpoint: Endpoint, request: dict[str, Any]) -> Answer:
         """Send a request as it is."""
         options: dict[str, Any] = {}
+        if endpoint.admin:
+            options["headers"] = {"authorization": f"Bearer {self._admin_key}"}
         if endpoint.encoding == "json":
             options["json"] = request
         elif endpoint.encoding == "query":
@@ -103,7 +125,21 @@ class Asker:
             return self._client.files.list(limit=1).data[0].id
         if found[1] == "newest_job":
             return self._client.fine_tuning.jobs.list(limit=1).data[0].id
+        if found[1] == "newest_batch":
+            return self._client.batches.list(limit=1).data[0].id
+        if found[1] in ("upload_id", "part_id"):
+            return self._pending()[found[1]]
         return self._things[found[1]]
+
+    def _pending(self) -> dict[str, str]:
+        """Return the ids of an upload and its part, made for one request."""
+        if not self._upload:
+            upload = self._client.uploads.create(
+                bytes=len(LINE), filename="a.jsonl", mime_type="text/jsonl", purpose="batch"
+            )
+            part = self._client.uploads.parts.create(upload.id, data=LINE)
+            self._upload = {"upload_id": upload.id, "part_id": part.id}
+        return self._upload
 
 
 def _flat(request: dict[str, Any]) -> dict[str, Any]:
@@ -118,8 +154,8 @@ def _flat(request: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def asker(http: httpx2.Client, client: OpenAI, things: dict[str, str]) -> Asker:
-    return Asker(http, client, things)
+def asker(server: Server, http: httpx2.Client, client: OpenAI, things: dict[str, str]) -> Asker:
+    return Asker(http, client, things, server.env["OPENAI_ADMIN_KEY"])
 
 
 def refused_by_name(answer: Answer, name: str) -> bool:

@@ -26,6 +26,7 @@ from tunery.domain.jobs import (
 )
 from tunery.domain.models import BaseModel, Prices, TunedModel
 from tunery.domain.tenants import Tenant
+from tunery.domain.uploads import MultipartUpload, UploadStatus
 from tunery.services.models import ModelDirectory
 from tunery.storage.blobs import LocalBlobStore
 from tunery.storage.catalogue import Catalogue
@@ -58,6 +59,25 @@ def a_file(file_id: str = "file-1", **changes: Any) -> StoredFile:
         created_at=1_700_000_000,
     )
     return dataclasses.replace(file, **changes)
+
+
+def an_upload(upload_id: str = "upload_1", **changes: Any) -> MultipartUpload:
+    """Return a pending upload of a training file, which expires an hour from now."""
+    now = int(time.time())
+    upload = MultipartUpload(
+        id=upload_id,
+        filename="train.jsonl",
+        purpose=FilePurpose.FINE_TUNE,
+        mime_type="text/jsonl",
+        size_bytes=12,
+        status=UploadStatus.PENDING,
+        file_id=None,
+        completion_digest=None,
+        file_expires_after_s=None,
+        created_at=now,
+        expires_at=now + 3600,
+    )
+    return dataclasses.replace(upload, **changes)
 
 
 def a_job(job_id: str = "ftjob-1", **changes: Any) -> Job:

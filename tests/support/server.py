@@ -31,6 +31,7 @@ TERMINAL = ("succeeded", "failed", "cancelled")
 SETTINGS = {
     "TUNERY_LEASE_S": "3",
     "TUNERY_POLL_S": "0.1",
+    "TUNERY_SWEEP_S": "0.3",
     "TUNERY_ENGINE__THREADS": "1",
     "TUNERY_TRAINING__THREADS": "1",
     "TUNERY_TRAINING__SNAPSHOT_S": "0.2",
@@ -377,6 +378,12 @@ class Server:
     def closes(self, client: httpx2.Client) -> None:
         """Have a client closed when the server stops."""
         self._clients.append(client)
+
+    def new_project(self, name: str, *arguments: str) -> str:
+        """Make a project; return its id."""
+        done = self.tunery("keys", "create", "--new-project", name, *arguments)
+        assert done.returncode == 0, done.stderr
+        return next(word for word in done.stdout.split() if word.startswith("proj_")).rstrip(";")
 
     def _close_clients(self) -> None:
         for client in self._clients:

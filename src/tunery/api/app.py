@@ -18,15 +18,23 @@ from tunery.api.routes import (
     health,
     models,
     moderations,
+    permissions,
+    responses,
+    stored_completions,
+    uploads,
     webhooks,
 )
 
 ROUTES = (
     files,
+    uploads,
     fine_tuning,
+    permissions,
     models,
     chat,
+    stored_completions,
     completions,
+    responses,
     embeddings,
     moderations,
     batches,

@@ -1,6 +1,7 @@
-"""A file upload's form, streamed: the file's bytes go on as they come, nothing is kept aside."""
+"""A form with one file in it, streamed: the file's bytes go on as they come, none is kept aside."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from fastapi import Request
 from python_multipart.exceptions import FormParserError
@@ -16,24 +17,36 @@ MAX_FIELD_BYTES = 4096
 _BATCH_BYTES = 1 << 20
 
 
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """The field of a form that holds the file, and whether it has to come with a filename."""
+
+    name: str
+    named: bool
+
+
 class UploadForm:
     """The fields of a form with one file part; the file's bytes go to `on_file_bytes`."""
 
     def __init__(
         self,
         boundary: bytes,
+        part: FilePart,
         on_field: Callable[[str, str], None],
         on_file_bytes: Callable[[bytes], None],
     ) -> None:
         self.fields: dict[str, str] = {}
         self.filename: str | None = None
+        self.has_file = False
         self.finished = False
+        self._part = part
         self._on_field = on_field
         self._on_file_bytes = on_file_bytes
         self._parts = 0
         self._header_name = b""
         self._header_value = b""
         self._name = ""
+        self._part_filename: str | None = None
         self._is_file = False
         self._value = b""
         try:
@@ -64,7 +77,7 @@ class UploadForm:
         self._parts += 1
         if self._parts > MAX_PARTS:
             raise InvalidRequest(f"The form has more than {MAX_PARTS} parts.")
-        self._name, self._is_file, self._value = "", False, b""
+        self._name, self._part_filename, self._is_file, self._value = "", None, False, b""
 
     def _header_field(self, data: bytes, start: int, end: int) -> None:
         self._header_name += data[start:end]  # the parser bounds a header's size
@@ -77,24 +90,32 @@ class UploadForm:
             _, options = parse_options_header(self._header_value)
             self._name = options.get(b"name", b"").decode("utf-8", "replace")
             if b"filename" in options:
-                self._is_file = True
-                if self._name != "file" or self.filename is not None:
-                    raise InvalidRequest(
-                        f"Got a file in the field {self._name[:80]!r}; needed one file, in 'file'.",
-                        param="file",
-                    )
                 # Only its last part: a name is shown to people and never used as a path.
                 name = options[b"filename"].decode("utf-8", "replace")
-                self.filename = name.replace("\\", "/").rpartition("/")[2]
+                self._part_filename = name.replace("\\", "/").rpartition("/")[2]
         self._header_name = self._header_value = b""
 
     def _headers_finished(self) -> None:
         if not self._name:
             raise InvalidRequest("A part of the form has no name.")
-        if not self._is_file and self._name == "file":
+        wanted = self._part.name
+        if self._name != wanted:
+            if self._part_filename is not None:
+                raise InvalidRequest(
+                    f"Got a file in the field {self._name[:80]!r}; needed one file, in {wanted!r}.",
+                    param=wanted,
+                )
+            return
+        if self._part.named and self._part_filename is None:
             raise InvalidRequest(
-                "The field 'file' needs to be a file with a filename.", param="file"
+                f"The field {wanted!r} needs to be a file with a filename.", param=wanted
             )
+        if self.has_file:
+            raise InvalidRequest(
+                f"The form has more than one {wanted!r}; send one in each request.", param=wanted
+            )
+        self._is_file = self.has_file = True
+        self.filename = self._part_filename
 
     def _data(self, data: bytes, start: int, end: int) -> None:
         if self._is_file:
@@ -122,6 +143,7 @@ class UploadForm:
 
 async def read_form(
     request: Request,
+    part: FilePart,
     max_bytes: int,
     on_field: Callable[[str, str], None],
     on_file_bytes: Callable[[bytes], None],
@@ -137,8 +159,8 @@ async def read_form(
         )
     declared = request.headers.get("content-length", "")
     if declared.isascii() and declared.isdigit() and int(declared) > max_bytes + _BATCH_BYTES:
-        raise TooLarge(f"The upload is larger than {max_bytes} bytes.", param="file")
-    form = UploadForm(boundary, on_field, on_file_bytes)
+        raise TooLarge(f"The upload is larger than {max_bytes} bytes.", param=part.name)
+    form = UploadForm(boundary, part, on_field, on_file_bytes)
     batch = bytearray()
     try:
         async for chunk in request.stream():
@@ -151,4 +173,10 @@ async def read_form(
     await run_in_threadpool(form.feed, bytes(batch))
     if not form.finished:
         raise InvalidRequest("The multipart form ends before its closing boundary.")
+    if not form.has_file:
+        raise InvalidRequest(
+            f"Missing required parameter: '{part.name}'.",
+            param=part.name,
+            code="missing_required_parameter",
+        )
     return form

@@ -7,7 +7,7 @@ of the line: they are shown in logs of the job's owner.
 from collections.abc import Iterable
 from typing import Any
 
-from tunery.datasets.reader import BadLine, lines, parse
+from tunery.datasets.reader import BadLine, lines, parse_unique
 from tunery.domain.files import FileReport, LineError
 
 MAX_LISTED_ERRORS = 20
@@ -29,7 +29,7 @@ def check_file(chunks: Iterable[bytes]) -> FileReport:
     for line in lines(chunks):
         examples += 1
         try:
-            problem = check_chat_line(parse(line))
+            problem = check_chat_line(parse_unique(line))
         except BadLine as error:
             problem = str(error)
         if problem is not None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from json import JSONDecoder
 from typing import Any
 
 import orjson
@@ -9,6 +10,7 @@ import orjson
 MAX_LINE_BYTES = 16 * 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
 _HINT_CHARACTERS = 8
+_KEY_CHARACTERS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,35 @@ def parse(line: Line) -> dict[str, Any]:
         raise BadLine(f"not JSON: {error.msg} (character {error.pos + 1})") from None
     if not isinstance(value, dict):
         raise BadLine(f"needed a JSON dictionary, got {_kind(value)}")
+    return value
+
+
+class _GivenTwice(Exception):
+    """A dictionary has a key twice."""
+
+
+def _refuse_doubles(pairs: list[tuple[str, Any]]) -> None:
+    if len(dict(pairs)) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _GivenTwice(next(key for n, key in enumerate(keys) if key in keys[:n]))
+
+
+# orjson keeps the last of two equal keys and tells nobody, so the pairs are looked at once more.
+# Numbers become floats: of any length, at no cost.
+_decoder = JSONDecoder(object_pairs_hook=_refuse_doubles, parse_int=float)
+
+
+def parse_unique(line: Line) -> dict[str, Any]:
+    """Return the line's JSON object, as `parse` does; raise BadLine where it has a key twice."""
+    value = parse(line)
+    try:
+        _decoder.raw_decode((line.data or b"").decode().lstrip())
+    except _GivenTwice as twice:
+        key = str(twice)
+        shown = key if len(key) <= _KEY_CHARACTERS else key[: _KEY_CHARACTERS - 3] + "..."
+        raise BadLine(f"the key {shown!r} stands twice in one dictionary") from None
+    except RecursionError:
+        raise BadLine("nested too deeply") from None
     return value
 
 

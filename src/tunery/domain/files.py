@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from tunery.domain.errors import InvalidRequest
+
 
 class FilePurpose(StrEnum):
     """What a file is for, in OpenAI's words. Only the first six can be given at upload."""
@@ -15,12 +17,50 @@ class FilePurpose(StrEnum):
     EVALS = "evals"
     FINE_TUNE_RESULTS = "fine-tune-results"
     BATCH_OUTPUT = "batch_output"
+    ASSISTANTS_OUTPUT = "assistants_output"
 
 
-UPLOAD_PURPOSES = tuple(
-    purpose for purpose in FilePurpose if purpose not in ("fine-tune-results", "batch_output")
+MADE_PURPOSES = (
+    FilePurpose.FINE_TUNE_RESULTS,
+    FilePurpose.BATCH_OUTPUT,
+    FilePurpose.ASSISTANTS_OUTPUT,
 )
+UPLOAD_PURPOSES = tuple(purpose for purpose in FilePurpose if purpose not in MADE_PURPOSES)
 JSONL_PURPOSES = (FilePurpose.FINE_TUNE, FilePurpose.BATCH)
+MAX_BATCH_BYTES = 200 * 2**20
+MIN_EXPIRY_S, MAX_EXPIRY_S = 3600, 30 * 24 * 3600
+
+
+def upload_purpose(value: str) -> FilePurpose:
+    """Return the purpose of a file that is to be uploaded; raise InvalidRequest for another."""
+    return _purpose(value, UPLOAD_PURPOSES)
+
+
+def known_purpose(value: str) -> FilePurpose:
+    """Return a purpose that a file can have; raise InvalidRequest for another."""
+    return _purpose(value, tuple(FilePurpose))
+
+
+def _purpose(value: str, known: tuple[FilePurpose, ...]) -> FilePurpose:
+    if value not in known:
+        raise InvalidRequest(
+            f"'{value[:80]}' is not one of {[str(one) for one in known]} - 'purpose'",
+            param="purpose",
+            code="invalid_value",
+        )
+    return FilePurpose(value)
+
+
+def size_limit(purpose: FilePurpose | None, max_bytes: int) -> int:
+    """Return how large a file for `purpose` may be where `max_bytes` is the most for any."""
+    return min(max_bytes, MAX_BATCH_BYTES) if purpose is FilePurpose.BATCH else max_bytes
+
+
+def expiry_of(purpose: FilePurpose, created_at: int, after_s: int | None) -> int | None:
+    """Return when a file expires; files for batches do so after 30 days, as OpenAI's do."""
+    if after_s is None and purpose is FilePurpose.BATCH:
+        after_s = MAX_EXPIRY_S
+    return None if after_s is None else created_at + after_s
 
 
 class FileStatus(StrEnum):

@@ -34,6 +34,14 @@ class ApiKey:
 
 
 @dataclass(frozen=True, slots=True)
+class Administrator:
+    """Who administers an organization, authenticated by an admin key."""
+
+    organization_id: str
+    key_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
     """Who asks, authenticated, and the id of the request: what an answer is charged to."""
 

@@ -8,13 +8,16 @@ from typing import Any
 from anyio.to_thread import run_sync
 
 from tunery.domain.ids import new_id
+from tunery.domain.once import OnceKey
 from tunery.domain.ports.engine import TokenLogprob
+from tunery.domain.stored_completions import StoredCompletion
 from tunery.domain.tenants import Caller
 from tunery.endpoints.generating import Generating, Made
 from tunery.endpoints.parts import Parts
 from tunery.protocol.chat import CreateChatCompletionRequest
 from tunery.protocol.chat_completion import ChatCompletion, ChatCompletionChunk
-from tunery.services import chat
+from tunery.services import chat, stored_completions
+from tunery.services.answers import check_once
 from tunery.wire.chat import (
     ChunkMaker,
     check_request,
@@ -32,10 +35,17 @@ async def answer(parts: Parts, caller: Caller, value: Any) -> ChatCompletion:
     return await (await begin(parts, caller, value)).whole()
 
 
-async def begin(parts: Parts, caller: Caller, value: Any) -> "ChatAnswer":
-    """Check a body's value and prepare its answer; all that can be refused is refused here."""
+async def begin(
+    parts: Parts, caller: Caller, value: Any, once: OnceKey | None = None
+) -> "ChatAnswer":
+    """Check a body's value and prepare its answer; all that can be refused is refused here.
+
+    Raises AlreadyDone where a completion that was stored answers the same request already.
+    """
     body = from_wire_value(value, CreateChatCompletionRequest)
     check_request(body)
+    if body.store and once is not None:
+        await run_sync(check_once, parts.database, caller.tenant, once)
     prepared = await run_sync(
         chat.prepare_chat,
         parts.database,
@@ -45,14 +55,24 @@ async def begin(parts: Parts, caller: Caller, value: Any) -> "ChatAnswer":
         caller.tenant,
         _request(body),
     )
-    return ChatAnswer(body, Generating(parts, caller, prepared))
+    return ChatAnswer(parts, caller, body, Generating(parts, caller, prepared), once)
 
 
 class ChatAnswer:
-    """One answer: generated, passed on, and settled once with what was really made."""
+    """One answer: generated, passed on, settled once with what was really made, maybe stored."""
 
-    def __init__(self, body: CreateChatCompletionRequest, generating: Generating) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        caller: Caller,
+        body: CreateChatCompletionRequest,
+        generating: Generating,
+        once: OnceKey | None,
+    ) -> None:
         self.body = body
+        self._parts = parts
+        self._caller = caller
+        self._once = once
         self._generating = generating
         self._id = new_id("chatcmpl-")
         self._created = int(time.time())
@@ -60,14 +80,14 @@ class ChatAnswer:
     async def whole(self) -> ChatCompletion:
         """Return the answer as one object."""
         await self._generating.whole()
-        return self._completion()
+        return await self._stored(self._completion())
 
     async def start(self) -> None:
         """Wait for the first token; raise what the engine refuses with."""
         await self._generating.start()
 
     async def chunks(self) -> AsyncGenerator[ChatCompletionChunk, None]:
-        """Yield the answer in chunks; the last ones come once the ledger has it."""
+        """Yield the answer in chunks; the last ones come once it is in the ledger, and stored."""
         maker = ChunkMaker(
             completion_id=self._id,
             created=self._created,
@@ -80,14 +100,36 @@ class ChatAnswer:
             if delta.text or delta.logprobs:
                 yield maker.text(index, delta)
         await self.close()
+        completion = await self._stored(self._completion())
         for index, made in enumerate(self._generating.made):
             yield maker.last(index, made.finish_reason or "stop")
         if self.body.stream_options is not None and self.body.stream_options.include_usage:
-            yield maker.usage(self._completion().usage)
+            yield maker.usage(completion.usage)
 
     async def close(self) -> None:
         """Stop the engine's work and write the ledger, whatever became of the request."""
         await self._generating.close()
+
+    async def _stored(self, completion: ChatCompletion) -> ChatCompletion:
+        """Return the completion once it is stored, if it is to be."""
+        if self.body.store:
+            stored = StoredCompletion(
+                id=self._id,
+                model=completion.model,
+                metadata=self.body.metadata,
+                request_id=self._caller.request_id,
+                request=self.body.model_dump(mode="json", exclude_unset=True, by_alias=True),
+                response=completion.model_dump(mode="json"),
+                created_at=self._created,
+            )
+            await run_sync(
+                stored_completions.store_completion,
+                self._parts.database,
+                self._caller.tenant,
+                stored,
+                self._once,
+            )
+        return completion
 
     def _logprobs(self, made: Made) -> Sequence[TokenLogprob] | None:
         return made.logprobs if self.body.logprobs else None

@@ -23,3 +23,4 @@ class Parts:
     engine_context_tokens: int
     embedder: Embedder
     embedding_tokenizers: Callable[[EmbeddingModel], EmbeddingTokenizer]
+    responses_kept_s: int = 30 * 86_400

@@ -12,7 +12,7 @@ from tunery.domain.errors import (
     Unavailable,
 )
 from tunery.domain.tenants import Caller
-from tunery.endpoints import chat, completions, embeddings, moderations
+from tunery.endpoints import chat, completions, embeddings, moderations, responses
 from tunery.endpoints.parts import Parts
 from tunery.protocol.base import Response
 from tunery.telemetry import logger
@@ -25,6 +25,7 @@ ENDPOINTS: Mapping[str, Endpoint] = {
     "/v1/completions": completions.answer,
     "/v1/embeddings": embeddings.answer,
     "/v1/moderations": moderations.answer,
+    "/v1/responses": responses.answer,
 }
 
 

@@ -1,8 +1,17 @@
 """Files on the wire."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from tunery.protocol.base import Response
+from pydantic import Field, StrictInt
+
+from tunery.protocol.base import Request, Response
+
+
+class ExpiresAfter(Request):
+    """When a file is to expire."""
+
+    anchor: Literal["created_at"]
+    seconds: Annotated[StrictInt, Field(ge=3600, le=2_592_000)]
 
 
 class FileObject(Response):

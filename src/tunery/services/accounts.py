@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from tunery.domain.errors import Forbidden, InvalidRequest, NotFound, Unauthenticated
 from tunery.domain.ids import new_id
-from tunery.domain.tenants import ApiKey, KeyKind, Tenant
+from tunery.domain.tenants import Administrator, ApiKey, KeyKind, Tenant
 from tunery.storage.database import Database
 
 _PREFIX = {KeyKind.PROJECT: "sk-tunery-", KeyKind.ADMIN: "sk-tunery-admin-"}
@@ -124,6 +124,17 @@ def require_project_key(key: ApiKey) -> Tenant:
             code="insufficient_permissions",
         )
     return key.tenant
+
+
+def require_admin_key(key: ApiKey) -> Administrator:
+    """Return whom an admin key speaks for; raise Forbidden for a key of another kind."""
+    if key.kind is not KeyKind.ADMIN:
+        raise Forbidden(
+            "This is a project key; administration needs an admin key as the API key of the"
+            " request. Make one with `tunery keys create --kind admin`.",
+            code="insufficient_permissions",
+        )
+    return Administrator(key.tenant.organization_id, key.id)
 
 
 def slug(name: str) -> str:

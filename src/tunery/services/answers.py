@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tunery.domain.errors import ContextTooLong, InvalidRequest
+from tunery.domain.once import OnceKey
 from tunery.domain.ports.engine import Generation
-from tunery.domain.tenants import Caller
+from tunery.domain.tenants import Caller, Tenant
 from tunery.domain.usage import UsageKind, UsageRecord, chat_cost
 from tunery.services.models import NamedModel
 from tunery.storage.database import Database
@@ -93,6 +94,12 @@ def generations_of(
 def _wrapped(seed: int) -> int:
     """Return the seed within 64 bits."""
     return (seed + _SEEDS) % (2 * _SEEDS) - _SEEDS
+
+
+def check_once(database: Database, tenant: Tenant, once: OnceKey) -> None:
+    """Raise AlreadyDone where the request is answered and its answer kept: before the work."""
+    with database.read() as tx:
+        tx.once(tenant).check(once, int(time.time()))
 
 
 def settle(

@@ -158,7 +158,7 @@ def end(
 
 
 def _require_input_file(tx: Transaction, tenant: Tenant, file_id: str) -> None:
-    file = tx.files(tenant).get(file_id)
+    file = tx.files(tenant).visible(file_id, lock="shared")
     if file is None:
         raise InvalidRequest(
             f"Invalid input_file_id: there is no file {file_id[:200]}. Upload one with purpose"

@@ -8,13 +8,18 @@ from tunery.domain.files import FilePurpose, StoredFile
 from tunery.domain.ports.blobs import BlobStore
 from tunery.domain.tenants import Tenant
 from tunery.storage.database import Database
+from tunery.storage.repositories.files import Lock
 from tunery.storage.repositories.paging import Order, Page
 from tunery.storage.transaction import Transaction
 
+_SWEPT_AT_ONCE = 20
 
-def find_file(tx: Transaction, tenant: Tenant, file_id: str) -> StoredFile:
-    """Return a file, or raise NotFound in OpenAI's words."""
-    file = tx.files(tenant).get(file_id)
+
+def find_file(
+    tx: Transaction, tenant: Tenant, file_id: str, *, lock: Lock | None = None
+) -> StoredFile:
+    """Return a file, or raise NotFound in OpenAI's words; an expired one is not there."""
+    file = tx.files(tenant).visible(file_id, lock=lock)
     if file is None:
         raise NotFound(f"No such File object: {file_id[:200]}", param="id")
     return file
@@ -30,7 +35,7 @@ def list_files(
     database: Database,
     tenant: Tenant,
     *,
-    purpose: str | None,
+    purpose: FilePurpose | None,
     after: str | None,
     limit: int,
     order: Order,
@@ -51,9 +56,15 @@ def file_content(
 
 
 def delete_file(database: Database, blobs: BlobStore, tenant: Tenant, file_id: str) -> None:
-    """Remove a file; raise Conflict while a job or a batch needs it."""
+    """Remove a file; raise Conflict while a job or a batch needs it.
+
+    OpenAI refuses this while a file is being checked. Here its check is given up, which harms
+    nothing: its worker has lost the task, and writes no more. So a file can always be removed by
+    its owner, also where no worker runs.
+    """
     with database.write() as tx:
-        file = find_file(tx, tenant, file_id)
+        tx.queue.drop(tenant, file_id)  # first: the check locks its task before the file
+        file = find_file(tx, tenant, file_id, lock="exclusive")
         job_id = tx.jobs(tenant).unfinished_with_file(file_id)
         if job_id is not None:
             raise Conflict(
@@ -68,6 +79,22 @@ def delete_file(database: Database, blobs: BlobStore, tenant: Tenant, file_id: s
                 param="id",
                 code="file_in_use",
             )
-        tx.queue.drop(tenant, file_id)  # first: the check locks its task before the file
         tx.files(tenant).delete(file_id)
     blobs.delete(file.blob_key)
+
+
+def remove_expired(database: Database, blobs: BlobStore, now: int) -> int:
+    """Remove files that are past their time, with their bytes; return how many.
+
+    The bytes go first, within the transaction: what a crash leaves is a row that nobody can see,
+    and the next sweep takes it up again.
+    """
+    removed = 0
+    while True:
+        with database.write() as tx:
+            keys = tx.remove_expired_files(now, _SWEPT_AT_ONCE)
+            for key in keys:
+                blobs.delete(key)
+        removed += len(keys)
+        if len(keys) < _SWEPT_AT_ONCE:
+            return removed

@@ -65,6 +65,12 @@ def create_job(
                 f"Model {request.model[:200]} is not available for fine-tuning or does not exist.",
                 code="model_not_available",
             )
+        if model.granted:
+            raise InvalidRequest(
+                f"Model {request.model[:200]} belongs to another project, which shares it for"
+                " inference; only that project can fine-tune from it.",
+                code="model_not_available",
+            )
         _require_training_file(tx, tenant, request.training_file, "training_file")
         if request.validation_file is not None:
             _require_training_file(tx, tenant, request.validation_file, "validation_file")
@@ -217,7 +223,7 @@ def log(
 
 
 def _require_training_file(tx: Transaction, tenant: Tenant, file_id: str, param: str) -> None:
-    file = tx.files(tenant).get(file_id)
+    file = tx.files(tenant).visible(file_id, lock="shared")
     if file is None:
         raise InvalidRequest(
             f"Invalid {param}: there is no file {file_id[:200]}. Upload one with purpose"

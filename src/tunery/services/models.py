@@ -13,11 +13,15 @@ from tunery.storage.transaction import Transaction
 
 @dataclass(frozen=True, slots=True)
 class NamedModel:
-    """A name, the base that computes it, and the tuned model where it is one."""
+    """A name, the base that computes it, and the tuned model where it is one.
+
+    `granted` is a tuned model of another project that this one may ask, and nothing else.
+    """
 
     name: str
     base: BaseModel
     tuned: TunedModel | None
+    granted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +47,13 @@ class ModelDirectory:
         if name in base.names:
             return NamedModel(name, base, None)
         tuned = tx.models(tenant).get(name)
+        granted = False
+        if tuned is None:  # a project's own model of that name comes first
+            tuned = next(iter(tx.models(tenant).granted(name)), None)
+            granted = True
         if tuned is None or tuned.base_digest != base.digest:
             return None
-        return NamedModel(name, base, tuned)
+        return NamedModel(name, base, tuned, granted)
 
 
 def unknown_model(name: str) -> NotFound:
@@ -68,13 +76,16 @@ def get_model(
 
 
 def list_models(database: Database, directory: ModelDirectory, tenant: Tenant) -> list[NamedModel]:
-    """Return the base under each of its names, then the tenant's tuned models."""
+    """Return the base under each of its names, then the tuned models: own ones, granted ones."""
     base = directory.base()
     with database.read() as tx:
-        tuned = tx.models(tenant).all()
+        own, granted = tx.models(tenant).all(), tx.models(tenant).granted()
+    found = {model.name: NamedModel(model.name, base, model) for model in own}
+    for model in granted:
+        found.setdefault(model.name, NamedModel(model.name, base, model, granted=True))
     return [
         *(NamedModel(name, base, None) for name in base.names),
-        *(NamedModel(m.name, base, m) for m in tuned if m.base_digest == base.digest),
+        *(one for one in found.values() if one.tuned and one.tuned.base_digest == base.digest),
     ]
 
 
@@ -88,7 +99,14 @@ def delete_model(
             raise unknown_model(name)
         if found.tuned is None:
             raise Forbidden(f"The model `{name[:200]}` is a base model; only tuned ones are yours.")
+        if found.granted:
+            raise Forbidden(
+                f"The model `{name[:200]}` belongs to another project of this organization; only"
+                " that one can delete it.",
+                code="insufficient_permissions",
+            )
         tx.models(tenant).delete(name)
+        tx.permissions(tenant.organization_id).forget(tenant.project_id, name)
         shared = tx.models(tenant).adapter_in_use(found.tuned.adapter)
     if not shared:
         blobs.delete_prefix(found.tuned.adapter.key)

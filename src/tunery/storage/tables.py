@@ -122,6 +122,7 @@ uploads = Table(
     Column("size_bytes", BigInteger, nullable=False),
     Column("status", String(16), nullable=False),
     Column("file_id", String(40)),
+    Column("completion_digest", LargeBinary(32)),
     Column("file_expires_after_s", BigInteger),
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger, nullable=False),

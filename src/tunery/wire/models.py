@@ -5,8 +5,18 @@ from tunery.domain.tenants import Tenant
 from tunery.protocol.models import Model, ModelDetails, ModelPrices
 
 
-def to_wire_model(name: str, base: BaseModel, tuned: TunedModel | None, tenant: Tenant) -> Model:
-    """Return a model as OpenAI writes it, and what stands behind its name."""
+def to_wire_model(
+    name: str,
+    base: BaseModel,
+    tuned: TunedModel | None,
+    tenant: Tenant,
+    *,
+    granted: bool = False,
+) -> Model:
+    """Return a model as OpenAI writes it, and what stands behind its name.
+
+    The job behind a granted model is its owner's alone.
+    """
     prices = base.prices
     return Model(
         id=name,
@@ -24,7 +34,7 @@ def to_wire_model(name: str, base: BaseModel, tuned: TunedModel | None, tenant: 
                 output=float(prices.output if tuned is None else prices.tuned_output),
             ),
             dimensions=None,
-            job_id=None if tuned is None else tuned.job_id,
+            job_id=None if tuned is None or granted else tuned.job_id,
         ),
     )
 

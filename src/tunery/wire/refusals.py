@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tunery.domain.errors import InvalidRequest
+from tunery.domain.errors import Conflict, InvalidRequest
+from tunery.domain.once import AlreadyDone
 from tunery.protocol.base import Request
 
 
@@ -40,3 +41,13 @@ def check_stream_options(stream: bool | None, include_obfuscation: bool | None) 
         )
     if include_obfuscation:
         raise unsupported("stream_options.include_obfuscation")
+
+
+def answered_before(done: AlreadyDone) -> Conflict:
+    """Return the error for a stream that is asked for again: it is not sent twice."""
+    return Conflict(
+        "The request under this Idempotency-Key is answered, and the answer kept as"
+        f" {done.object_id}: fetch it by its id.",
+        param="Idempotency-Key",
+        code="idempotency_key_reused",
+    )

@@ -24,4 +24,5 @@ def build_parts(settings: Settings, database: Database, blobs: BlobStore) -> Par
         engine_context_tokens=settings.engine.context_tokens,
         embedder=EmbeddedEmbedder(engine_file(settings)),
         embedding_tokenizers=embedding_tokenizer_of,
+        responses_kept_s=settings.responses_kept_days * 86_400,
     )

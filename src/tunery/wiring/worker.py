@@ -20,7 +20,12 @@ from tunery.worker.loop import Worker
 from tunery.worker.portal import Portal
 from tunery.worker.reporter import ChildReporter
 from tunery.worker.stages import Stages
-from tunery.worker.sweep import forget_old_keys
+from tunery.worker.sweep import (
+    end_uploads,
+    forget_old_keys,
+    remove_expired_files,
+    remove_expired_responses,
+)
 from tunery.worker.tracking import Tracking
 
 
@@ -67,6 +72,9 @@ def build_worker(settings: Settings) -> Worker:
     )
     acts = (
         ("idempotency keys", forget_old_keys(database)),
+        ("files", remove_expired_files(database, blobs)),
+        ("uploads", end_uploads(database, blobs)),
+        ("responses", remove_expired_responses(database)),
         ("batches", end_overdue(database)),
     )
     return Worker(

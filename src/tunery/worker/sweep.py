@@ -1,6 +1,6 @@
 """What time alone brings about: things that expire are removed, whoever made them.
 
-Every act is one transaction and may be repeated, so any number of workers may sweep.
+Every act may be repeated after a crash at any of its steps, so any number of workers may sweep.
 """
 
 import threading
@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Sequence
 
 from tunery.domain.errors import TuneryError
+from tunery.domain.ports.blobs import BlobStore
+from tunery.services import files, multipart_uploads
 from tunery.storage.database import Database
 from tunery.telemetry import Logger
 
@@ -50,5 +52,25 @@ def forget_old_keys(database: Database) -> Act:
     def act(now: int) -> int:
         with database.write() as tx:
             return tx.forget_old_keys(now)
+
+    return act
+
+
+def remove_expired_files(database: Database, blobs: BlobStore) -> Act:
+    """Return the act that removes files past their time."""
+    return lambda now: files.remove_expired(database, blobs, now)
+
+
+def end_uploads(database: Database, blobs: BlobStore) -> Act:
+    """Return the act that ends uploads past their hour, and removes the parts of ended ones."""
+    return lambda now: multipart_uploads.sweep(database, blobs, now)
+
+
+def remove_expired_responses(database: Database) -> Act:
+    """Return the act that removes stored responses past their time."""
+
+    def act(now: int) -> int:
+        with database.write() as tx:
+            return tx.remove_expired_responses(now)
 
     return act

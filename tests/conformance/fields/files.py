@@ -2,7 +2,7 @@
 
 from openai.types import FileCreateParams, FileListParams
 
-from conformance.fields.probe import ABSENT, Answer, Endpoint, Honoured, Refused, echoes
+from conformance.fields.probe import ABSENT, Answer, Endpoint, Honoured, echoes
 
 LINE = b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}'
 
@@ -53,7 +53,25 @@ ENDPOINTS = (
                 wrong=("pleasure", "fine-tune-results"),
                 values="`assistants`, `batch`, `fine-tune`, `vision`, `user_data`, `evals`",
             ),
-            "expires_after": Refused(value={"anchor": "created_at", "seconds": 3600}),
+            "expires_after.anchor": Honoured(
+                value="created_at",
+                beside={"expires_after.seconds": 3600},
+                proof="tests/acceptance/test_uploads.py::"
+                "test_a_file_expires_as_asked_and_then_answers_as_an_unknown_one",
+                wrong=("last_active_at",),
+                values="`created_at`",
+            ),
+            "expires_after.seconds": Honoured(
+                value=3600,
+                other=7200,
+                beside={"expires_after.anchor": "created_at"},
+                shows=lambda sent, other: (
+                    sent.value["expires_at"] - sent.value["created_at"] == 3600
+                    and other.value["expires_at"] - other.value["created_at"] == 7200
+                ),
+                wrong=(3599, 2_592_001, "soon", 3600.5),
+                values="3600 to 2592000",
+            ),
         },
     ),
     Endpoint(
@@ -82,7 +100,8 @@ ENDPOINTS = (
                     {one["purpose"] for one in sent.value["data"]} == {"user_data"}
                     and page_ids(sent) != page_ids(other)
                 ),
-                values="a purpose",
+                wrong=("pleasure",),
+                values="a purpose that a file can have",
             ),
         },
     ),

@@ -72,7 +72,7 @@ class Endpoint:
     `params` is the SDK's TypedDict, or None for a request without fields. `whole` are fields whose
     parts are not listed one by one, with the reason. Names in braces, in the path and in values,
     stand for ids of the live server. `undo` names a path to POST to after each request that was
-    taken; `{id}` in it is the id of what was made.
+    taken; `{id}` in it is the id of what was made. `admin` requests come with an admin key.
     """
 
     method: str
@@ -83,6 +83,7 @@ class Endpoint:
     encoding: Encoding = "json"
     whole: Mapping[str, str] = field(default_factory=dict)
     undo: str = ""
+    admin: bool = False
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"

@@ -24,7 +24,31 @@ NULL: dict[str, Any] = {"type": "null"}
 
 # Where the document is known to be wrong about the live service: the place, what it takes besides,
 # and how that is known.
+_BATCH_NULLS = (
+    "output_file_id",
+    "error_file_id",
+    "errors",
+    "model",
+    "usage",
+    "in_progress_at",
+    "expires_at",
+    "finalizing_at",
+    "completed_at",
+    "failed_at",
+    "expired_at",
+    "cancelling_at",
+    "cancelled_at",
+)
+
 PATCHES: tuple[tuple[str, dict[str, Any], str], ...] = (
+    *(
+        (
+            f"components/schemas/Batch/properties/{name}",
+            NULL,
+            "its own examples answer null for what has not come about",
+        )
+        for name in _BATCH_NULLS
+    ),
     (
         "components/schemas/OpenAIFile/properties/expires_at",
         NULL,
@@ -36,9 +60,52 @@ PATCHES: tuple[tuple[str, dict[str, Any], str], ...] = (
         "the SDK's type allows null, and files without a fault are answered with it",
     ),
     (
+        "components/schemas/Upload/properties/file",
+        NULL,
+        "the SDK's type allows null, and uploads without a file yet are answered with it",
+    ),
+    (
+        "components/schemas/CreateUploadRequest/properties/purpose",
+        {"enum": ["user_data", "evals"]},
+        "the SDK's type has them, and the files that uploads become can be for them",
+    ),
+    (
         "components/schemas/CreateChatCompletionStreamResponse/properties/usage",
         NULL,
         "its own description: with include_usage, every chunk but the last has null",
+    ),
+    (
+        "components/schemas/ModelResponseProperties/properties/user",
+        NULL,
+        "its own examples of responses have null",
+    ),
+    (
+        "components/schemas/ResponseUsage",
+        NULL,
+        "its own examples of responses that are not done have null",
+    ),
+    (
+        "components/schemas/InputItem",
+        {"$ref": f"{ROOT}#/components/schemas/EasyInputMessage"},
+        "a message of parts is two of its alternatives, of which one may fit; its examples send it",
+    ),
+    (
+        "components/schemas/ChatCompletionMessageList/properties/data/items",
+        {
+            "required": ["id", "role", "content"],
+            "properties": {"role": {"enum": ["developer", "system", "user", "tool", "function"]}},
+        },
+        "its own example has a user's message",
+    ),
+    (
+        "components/schemas/ChatCompletionList/properties/first_id",
+        NULL,
+        "the SDK's type allows null, and an empty list has no first item",
+    ),
+    (
+        "components/schemas/ChatCompletionList/properties/last_id",
+        NULL,
+        "the SDK's type allows null, and an empty list has no last item",
     ),
     (
         "components/schemas/CreateCompletionResponse/properties/choices/items/properties/logprobs"

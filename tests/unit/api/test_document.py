@@ -55,6 +55,14 @@ def test_bodies_and_answers_that_are_not_json_are_there(document: dict[str, Any]
     known = operations(document)
     upload = known["POST /v1/files"]["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert upload["required"] == ["file", "purpose"]
+    assert set(upload["properties"]) == {
+        "file",
+        "purpose",
+        "expires_after[anchor]",
+        "expires_after[seconds]",
+    }
+    part = known["POST /v1/uploads/{upload_id}/parts"]["requestBody"]["content"]
+    assert part["multipart/form-data"]["schema"]["required"] == ["data"]
     content = known["GET /v1/files/{file_id}/content"]["responses"]["200"]["content"]
     assert list(content) == ["application/octet-stream"]
     chat = known["POST /v1/chat/completions"]["responses"]["200"]["content"]

@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.properties import untimed
-from tunery.api.multipart import MAX_FIELD_BYTES, MAX_PARTS, UploadForm, read_form
+from tunery.api.multipart import MAX_FIELD_BYTES, MAX_PARTS, FilePart, UploadForm, read_form
 from tunery.domain.errors import InvalidRequest, TooLarge
 
 BOUNDARY = b"----edge42"
+FILE, DATA = FilePart("file", named=True), FilePart("data", named=False)
 CONTENT = b'{"a": 1}\r\n\r\n------edge4\r\n--\r\n-\x00\xff------edge4'
 
 
@@ -39,10 +40,10 @@ FORM = field(b"purpose", b"fine-tune") + file(CONTENT) + field("späť".encode()
 class Taken:
     """What a form gave on, in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, part: FilePart = FILE) -> None:
         self.events: list[str] = []
         self.content = b""
-        self.form = UploadForm(BOUNDARY, self.on_field, self.on_bytes)
+        self.form = UploadForm(BOUNDARY, part, self.on_field, self.on_bytes)
 
     def on_field(self, name: str, value: str) -> None:
         self.events.append(f"{name}={value}")
@@ -53,8 +54,8 @@ class Taken:
             self.events.append("file")
 
 
-def take(chunks: Iterable[bytes]) -> Taken:
-    taken = Taken()
+def take(chunks: Iterable[bytes], part: FilePart = FILE) -> Taken:
+    taken = Taken(part)
     for chunk in chunks:
         taken.form.feed(chunk)
     return taken
@@ -154,6 +155,43 @@ def test_a_field_and_the_parts_may_be_as_many_as_their_limits() -> None:
     assert len(taken.form.fields["f0"]) == MAX_FIELD_BYTES
 
 
+@pytest.mark.parametrize(
+    ("data", "filename"),
+    [
+        (file(CONTENT, b"upload", name=b"data"), "upload"),  # as the SDK sends it
+        (field(b"data", CONTENT), None),  # as curl -F data=... does
+    ],
+)
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_a_part_of_an_upload_comes_with_a_filename_or_without(
+    data: bytes, filename: str | None, size: int
+) -> None:
+    taken = take(sliced(data + field(b"x", b"y") + END, size), DATA)
+    assert (taken.content, taken.events) == (CONTENT, ["file", "x=y"])
+    assert (taken.form.filename, taken.form.has_file) == (filename, True)
+    assert len(CONTENT) < MAX_FIELD_BYTES < len(take([field(b"data", b"z" * 9999)], DATA).content)
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (field(b"data", b"a") + field(b"data", b"b"), "more than one 'data'"),
+        (file(b"a", name=b"data") + field(b"data", b"b"), "more than one 'data'"),
+        (file(b"a", name=b"file"), "Got a file in the field 'file'; needed one file, in 'data'"),
+    ],
+)
+def test_an_uploads_part_stands_alone(data: bytes, says: str) -> None:
+    with pytest.raises(InvalidRequest, match=says) as refused:
+        take([data + END], DATA)
+    assert refused.value.param == "data"
+
+
+def test_a_form_without_its_file_is_refused_by_its_name() -> None:
+    with pytest.raises(InvalidRequest, match="Missing required parameter: 'file'") as refused:
+        read([field(b"purpose", b"batch") + END], TYPE)
+    assert refused.value.param == "file"
+
+
 def test_a_file_is_given_on_as_it_comes() -> None:
     taken = Taken()
     head = file(b"first")[: -len(b"\r\n")]
@@ -167,7 +205,7 @@ def test_an_error_of_a_callback_is_not_swallowed() -> None:
     def full(_: bytes) -> None:
         raise TooLarge("too large", param="file")
 
-    form = UploadForm(BOUNDARY, lambda *_: None, full)
+    form = UploadForm(BOUNDARY, FILE, lambda *_: None, full)
     with pytest.raises(TooLarge):
         form.feed(FORM)
 
@@ -192,7 +230,7 @@ def read(
     }
     taken = Taken()
     taken.form = asyncio.run(
-        read_form(Request(scope, receive), max_bytes, taken.on_field, taken.on_bytes)
+        read_form(Request(scope, receive), FILE, max_bytes, taken.on_field, taken.on_bytes)
     )
     return taken
 

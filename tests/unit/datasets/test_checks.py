@@ -150,6 +150,14 @@ def test_deep_nesting_is_an_error_of_its_line_not_of_the_check(place: str) -> No
     assert (report.error_count, [error.line for error in report.errors]) == (1, [1])
 
 
+def test_a_key_given_twice_is_an_error_of_its_line() -> None:
+    good = b'{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}\n'
+    twice = good.replace(b'"content":"b"', b'"content":"c","content":"b"')
+    report = check_file([good, twice, b"\n", good])
+    assert (report.examples, report.error_count) == (3, 1)
+    assert report.errors == (LineError(2, "the key 'content' stands twice in one dictionary"),)
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 3) | st.floats() | st.text(max_size=5),
     lambda inner: (

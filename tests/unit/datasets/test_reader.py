@@ -1,5 +1,6 @@
 """Lines of a JSONL file, whatever the cuts of its chunks."""
 
+import json
 import tracemalloc
 from collections.abc import Iterator
 from itertools import pairwise
@@ -9,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.properties import untimed
-from tunery.datasets.reader import MAX_LINE_BYTES, BadLine, Line, LineSplitter, hint, lines, parse
+from tunery.datasets.reader import (
+    MAX_LINE_BYTES,
+    BadLine,
+    Line,
+    LineSplitter,
+    hint,
+    lines,
+    parse,
+    parse_unique,
+)
 
 BOM = b"\xef\xbb\xbf"
 MIXED = BOM + '{"a": "é€😀"}\r\n\n  \t\r\n{"b": 2}\n\r\n\n{"c": 3}'.encode()
@@ -138,3 +148,66 @@ def test_an_error_is_placed_by_characters_not_bytes() -> None:
 )
 def test_a_hint_shows_at_most_eight_characters(data: bytes | None, expected: str) -> None:
     assert hint(Line(1, data)) == expected
+
+
+@pytest.mark.parametrize(
+    ("data", "key"),
+    [
+        (b'{"a": 1, "a": 2}', "a"),
+        (b'{"a": 1, "a": 1}', "a"),
+        (b'{"x": 0, "a" :1, "b": 2, "a"\t: 3}', "a"),
+        (b'{"m": [{"b": {}}, {"role": 1, "c": 0, "role": 2}]}', "role"),
+        (b'{"a": {"b": 1, "b": 2}, "a": 3}', "b"),
+        (b'{"a": 1, "\\u0061": 2}', "a"),  # two spellings of one key
+        (b'{"\\"": 1, "\\u0022": 2}', '"'),
+        ('{"é": 1, "\\u00e9": 2}'.encode(), "é"),
+        (b'{"": 1, "": 2}', ""),
+        (b' \t{"a": 1, "a": 2} \r', "a"),
+        (b'{"%s": 1, "%s": 2}' % (b"k" * 41, b"k" * 41), "k" * 37 + "..."),
+    ],
+)
+def test_a_key_given_twice_is_a_bad_line_that_names_it(data: bytes, key: str) -> None:
+    with pytest.raises(BadLine) as refused:
+        parse_unique(Line(1, data))
+    assert str(refused.value) == f"the key {key!r} stands twice in one dictionary"
+    assert parse(Line(1, data))  # what the plain reading does not tell
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"a": 1, "A": 2, "b": {"a": 3}, "c": [{"a": 4}, {"a": 5}]}',
+        b'{"a": "a\\": 1, \\"a\\": 2"}',  # only in a text
+        b'{"a": "\\u0022: \\u003a", "b": ""}',
+        b' {"a": 1e-9, "b": -0, "c": 12345678901234567890, "d": 1.5} ',
+        b'{"n": %s}' % (b"9" * 300),
+        '{"é": 1, "e\u0301": 2}'.encode(),  # two keys that look alike
+    ],
+)
+def test_keys_that_differ_or_stand_apart_are_no_doubles(data: bytes) -> None:
+    assert parse_unique(Line(1, data)) == parse(Line(1, data))
+
+
+def test_a_line_as_deep_as_the_parser_goes_is_read_or_refused_but_breaks_nothing() -> None:
+    refused = 0
+    for depth in range(500, 1100, 10):
+        line = Line(1, b'{"a":' * depth + b"1" + b"}" * depth)
+        try:
+            assert parse_unique(line) == parse(line)
+        except BadLine:
+            refused += 1
+        else:
+            assert not refused
+    assert refused
+
+
+@untimed
+@given(st.lists(st.sampled_from(["a", "b", '"', "\\", ":", "é"]), max_size=6), st.booleans())
+def test_any_keys_are_doubles_exactly_where_two_are_equal(keys: list[str], nested: bool) -> None:
+    data = "{" + ", ".join(f"{json.dumps(key)}: 1" for key in keys) + "}"
+    line = Line(1, (f'{{"in": [{data}]}}' if nested else data).encode())
+    if len(set(keys)) == len(keys):
+        assert parse_unique(line) == parse(line)
+    else:
+        with pytest.raises(BadLine, match="twice"):
+            parse_unique(line)

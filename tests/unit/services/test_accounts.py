@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from tunery.domain.errors import Forbidden, InvalidRequest, NotFound, Unauthenticated
-from tunery.domain.tenants import KeyKind
+from tunery.domain.tenants import Administrator, KeyKind
 from tunery.services import accounts
 from tunery.storage.database import Database
 from tunery.storage.tables import metadata
@@ -47,6 +47,17 @@ def test_an_admin_key_is_known_but_opens_no_project(database: Database) -> None:
     key = accounts.authenticate(database, PEPPER, first(database).admin_key.secret)
     with pytest.raises(Forbidden):
         accounts.require_project_key(key)
+
+
+def test_an_admin_key_speaks_for_its_organization_and_a_project_key_does_not(
+    database: Database,
+) -> None:
+    made = first(database)
+    admin = accounts.require_admin_key(made.admin_key.key)
+    assert admin == Administrator(made.tenant.organization_id, made.admin_key.key.id)
+    with pytest.raises(Forbidden) as refused:
+        accounts.require_admin_key(made.project_key.key)
+    assert refused.value.code == "insufficient_permissions"
 
 
 def test_a_project_of_another_organization_is_a_tenant_of_its_own(database: Database) -> None:

@@ -1,18 +1,22 @@
 """Uploads: whole and known, or nothing of them."""
 
+import dataclasses
 import hashlib
 
 import pytest
 
 from support.databases import opened
 from support.rows import OURS, THEIRS, chat_line, chat_lines, chunks
-from tunery.domain.errors import InvalidRequest, TooLarge, TuneryError, Unavailable
+from tunery.domain import files as domain_files
+from tunery.domain.errors import Conflict, InvalidRequest, TooLarge, TuneryError, Unavailable
 from tunery.domain.files import FilePurpose, FileStatus, StoredFile
+from tunery.domain.once import AlreadyDone, OnceKey
 from tunery.domain.tasks import TaskKind
 from tunery.services.uploads import receive
 from tunery.storage import database as database_module
 from tunery.storage.blobs import LocalBlobStore
 from tunery.storage.database import Database
+from tunery.storage.transaction import Transaction
 
 FINE_TUNE = FilePurpose.FINE_TUNE
 
@@ -26,11 +30,15 @@ def upload(
     filename: str = "train.jsonl",
     max_bytes: int = 10**6,
     piece: int = 7,
+    expires_after_s: int | None = None,
+    once: OnceKey | None = None,
 ) -> StoredFile:
     with receive(blobs, OURS, max_bytes) as incoming:
         for chunk in chunks(data, piece):
             incoming.write(chunk)
-        return incoming.finish(database, OURS, purpose, filename)
+        return incoming.finish(
+            database, OURS, purpose, filename, expires_after_s=expires_after_s, once=once
+        )
 
 
 def assert_nothing_is_kept(database: Database, blobs: LocalBlobStore) -> None:
@@ -150,3 +158,63 @@ def test_an_error_after_the_row_was_written_keeps_row_and_bytes(
     assert blobs.read(kept[0].blob_key) == data
     with database.read() as tx:
         assert tx.files(OURS).get(kept[0].id) == kept[0]
+
+
+def test_a_file_expires_when_it_was_asked_to(database: Database, blobs: LocalBlobStore) -> None:
+    file = upload(database, blobs, chat_lines(1), expires_after_s=7200)
+    assert file.expires_at == file.created_at + 7200
+    assert upload(database, blobs, chat_lines(1)).expires_at is None
+    batch = upload(database, blobs, chat_lines(1), purpose=FilePurpose.BATCH)
+    assert batch.expires_at == batch.created_at + 2_592_000
+    with database.read() as tx:
+        assert tx.files(OURS).get(file.id) == file
+
+
+def test_the_same_request_under_a_key_makes_one_file_and_keeps_its_bytes_once(
+    database: Database, blobs: LocalBlobStore
+) -> None:
+    key = OnceKey(b"k" * 32, b"r" * 32)
+    file = upload(database, blobs, chat_lines(2), once=key)
+    with pytest.raises(AlreadyDone) as done:
+        upload(database, blobs, chat_lines(2), once=key)
+    assert done.value.object_id == file.id
+    with pytest.raises(Conflict, match="Idempotency-Key"):
+        upload(database, blobs, chat_lines(3), once=OnceKey(b"k" * 32, b"s" * 32))
+    assert list(blobs.keys(OURS.project_id)) == [file.blob_key]
+    with database.write() as tx:
+        page = tx.files(OURS).page(purpose=None, after=None, limit=9, order="asc")
+        assert page.items == (file,)
+        assert tx.queue.claim([TaskKind.CHECK_FILE], 60) is not None
+        assert tx.queue.claim([TaskKind.CHECK_FILE], 60) is None
+
+
+@pytest.mark.parametrize("known", ["before the bytes", "after the bytes"])
+def test_a_batch_file_over_its_own_limit_is_refused_however_late_its_purpose_is_told(
+    database: Database, blobs: LocalBlobStore, monkeypatch: pytest.MonkeyPatch, known: str
+) -> None:
+    monkeypatch.setattr(domain_files, "MAX_BATCH_BYTES", 100)
+    with (  # noqa: PT012 - one of two calls
+        pytest.raises(TooLarge, match="larger than 100 bytes"),
+        receive(blobs, OURS, 10**6) as incoming,
+    ):
+        if known == "before the bytes":
+            incoming.expect(FilePurpose.BATCH)
+        incoming.write(chat_lines(2))
+        incoming.finish(database, OURS, FilePurpose.BATCH, "batch.jsonl")
+    assert_nothing_is_kept(database, blobs)
+    assert len(chat_lines(2)) > 100 > len(chat_line())
+    assert upload(database, blobs, chat_line(), purpose=FilePurpose.BATCH).size_bytes < 100
+    assert upload(database, blobs, chat_lines(2)).size_bytes > 100
+
+
+def test_what_is_done_with_the_row_is_undone_with_it(
+    database: Database, blobs: LocalBlobStore
+) -> None:
+    def also(tx: Transaction, file: StoredFile) -> None:
+        tx.files(OURS).add(dataclasses.replace(file, id="file-other"))
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError), receive(blobs, OURS, 10**6) as incoming:  # noqa: PT012
+        incoming.write(chat_lines(1))
+        incoming.finish(database, OURS, FINE_TUNE, "train.jsonl", also=also)
+    assert_nothing_is_kept(database, blobs)

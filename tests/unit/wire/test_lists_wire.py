@@ -76,6 +76,12 @@ def test_a_tuned_model_is_its_organizations_at_the_tuned_prices() -> None:
     }
 
 
+def test_the_job_of_a_granted_model_stays_its_owners() -> None:
+    tuned = TunedModel("ft:x", "ftjob-1", "small", "d" * 64, Adapter("key", "a" * 64), 9)
+    written = to_wire_model("ft:x", BASE, tuned, TENANT, granted=True)
+    assert (written.owned_by, written.tunery.job_id) == ("acme", None)
+
+
 def test_an_embedding_model_has_a_price_of_input_alone() -> None:
     model = EmbeddingModel("mini", ("e-3",), "/m", "e" * 64, 384, 256, Decimal("0.02"), 7)
     written = to_wire_embedding_model("e-3", model).model_dump()

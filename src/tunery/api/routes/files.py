@@ -8,18 +8,27 @@ from starlette.concurrency import run_in_threadpool
 
 from tunery.api.context import context_of
 from tunery.api.gate import CallerDependency
-from tunery.api.multipart import read_form
+from tunery.api.multipart import FilePart, UploadForm, read_form
+from tunery.api.once import once_key
 from tunery.domain.errors import InvalidRequest
-from tunery.domain.files import JSONL_PURPOSES, UPLOAD_PURPOSES, FilePurpose, StoredFile
+from tunery.domain.files import (
+    MAX_EXPIRY_S,
+    MIN_EXPIRY_S,
+    UPLOAD_PURPOSES,
+    StoredFile,
+    known_purpose,
+    upload_purpose,
+)
+from tunery.domain.once import AlreadyDone
 from tunery.domain.tenants import Tenant
 from tunery.protocol.base import ListPage
 from tunery.protocol.files import FileDeleted, FileObject
 from tunery.services import files, uploads
-from tunery.wire.files import to_wire_file
+from tunery.wire.files import ANCHOR, SECONDS, from_wire_expiry_field, to_wire_file
 from tunery.wire.pages import to_wire_page
 
 router = APIRouter(prefix="/v1/files")
-
+_FILE = FilePart("file", named=True)
 
 _FORM = {
     "type": "object",
@@ -27,6 +36,8 @@ _FORM = {
     "properties": {
         "file": {"type": "string", "format": "binary"},
         "purpose": {"type": "string", "enum": [str(purpose) for purpose in UPLOAD_PURPOSES]},
+        ANCHOR: {"type": "string", "enum": ["created_at"]},
+        SECONDS: {"type": "integer", "minimum": MIN_EXPIRY_S, "maximum": MAX_EXPIRY_S},
     },
 }
 _DOCUMENTED = {
@@ -39,8 +50,14 @@ _BYTES = {
 
 @router.post("", openapi_extra=_DOCUMENTED)
 async def create(request: Request, caller: CallerDependency) -> FileObject:
-    """Upload a file: multipart fields `file` and `purpose`."""
-    return to_wire_file(await _receive(request, caller.tenant))
+    """Upload a file: multipart fields `file`, `purpose` and `expires_after`."""
+    try:
+        file = await _receive(request, caller.tenant)
+    except AlreadyDone as done:
+        file = await run_in_threadpool(
+            files.get_file, context_of(request).database, caller.tenant, done.object_id
+        )
+    return to_wire_file(file)
 
 
 @router.get("")
@@ -57,7 +74,7 @@ async def list_all(
         files.list_files,
         context_of(request).database,
         caller.tenant,
-        purpose=purpose,
+        purpose=None if purpose is None else known_purpose(purpose),
         after=after,
         limit=limit,
         order=order,
@@ -105,33 +122,38 @@ async def _receive(request: Request, tenant: Tenant) -> StoredFile:
     with uploads.receive(context.blobs, tenant, context.max_file_bytes) as upload:
 
         def on_field(name: str, value: str) -> None:
-            if name != "purpose":
+            if name == "purpose":
+                upload.expect(upload_purpose(value))
+            elif name in (ANCHOR, SECONDS):
+                from_wire_expiry_field(name, value)
+            else:
                 raise InvalidRequest(
-                    f"Unsupported parameter: '{name[:80]}' is not supported by this server yet.",
+                    f"Unrecognized request argument supplied: {name[:80]}",
                     param=name[:80],
-                    code="unsupported_parameter",
+                    code="unknown_parameter",
                 )
-            upload.expects_jsonl = _purpose(value) in JSONL_PURPOSES
 
-        form = await read_form(request, context.max_file_bytes, on_field, upload.write)
-        if form.filename is None:
-            raise InvalidRequest("Missing required parameter: 'file'.", param="file")
-        if "purpose" not in form.fields:
-            raise InvalidRequest("Missing required parameter: 'purpose'.", param="purpose")
+        form = await read_form(request, _FILE, context.max_file_bytes, on_field, upload.write)
+        purpose, filename = upload_purpose(_required(form, "purpose")), form.filename or ""
+        seconds = None
+        if ANCHOR in form.fields or SECONDS in form.fields:
+            _required(form, ANCHOR)
+            seconds = from_wire_expiry_field(SECONDS, _required(form, SECONDS))
+        once = once_key(request, purpose, filename, upload.sha256, str(seconds))
         return await run_in_threadpool(
             upload.finish,
             context.database,
             tenant,
-            _purpose(form.fields["purpose"]),
-            form.filename,
+            purpose,
+            filename,
+            expires_after_s=seconds,
+            once=once,
         )
 
 
-def _purpose(value: str) -> FilePurpose:
-    if value not in UPLOAD_PURPOSES:
+def _required(form: UploadForm, name: str) -> str:
+    if name not in form.fields:
         raise InvalidRequest(
-            f"'{value[:80]}' is not one of {[str(p) for p in UPLOAD_PURPOSES]} - 'purpose'",
-            param="purpose",
-            code="invalid_value",
+            f"Missing required parameter: '{name}'.", param=name, code="missing_required_parameter"
         )
-    return FilePurpose(value)
+    return form.fields[name]

@@ -5,6 +5,7 @@ from starlette.concurrency import run_in_threadpool
 
 from tunery.api.context import context_of
 from tunery.api.gate import CallerDependency
+from tunery.domain.tenants import Tenant
 from tunery.protocol.base import WholeList
 from tunery.protocol.models import Model, ModelDeleted
 from tunery.services import models
@@ -15,7 +16,7 @@ router = APIRouter(prefix="/v1/models")
 
 @router.get("")
 async def list_all(request: Request, caller: CallerDependency) -> WholeList[Model]:
-    """List the base and embedding models under their names, and the project's tuned models."""
+    """List the base and embedding models under their names, and the tuned models in reach."""
     context = context_of(request)
     found = await run_in_threadpool(
         models.list_models, context.database, context.directory, caller.tenant
@@ -23,7 +24,7 @@ async def list_all(request: Request, caller: CallerDependency) -> WholeList[Mode
     vectors = await run_in_threadpool(context.directory.catalogue.embeddings)
     return WholeList(
         data=[
-            *(to_wire_model(one.name, one.base, one.tuned, caller.tenant) for one in found),
+            *(_wire(one, caller.tenant) for one in found),
             *(to_wire_embedding_model(name, one) for one in vectors for name in one.names),
         ]
     )
@@ -39,7 +40,7 @@ async def retrieve(request: Request, caller: CallerDependency, model: str) -> Mo
     found = await run_in_threadpool(
         models.get_model, context.database, context.directory, caller.tenant, model
     )
-    return to_wire_model(found.name, found.base, found.tuned, caller.tenant)
+    return _wire(found, caller.tenant)
 
 
 @router.delete("/{model:path}")
@@ -55,3 +56,7 @@ async def delete(request: Request, caller: CallerDependency, model: str) -> Mode
         model,
     )
     return ModelDeleted(id=model)
+
+
+def _wire(model: models.NamedModel, tenant: Tenant) -> Model:
+    return to_wire_model(model.name, model.base, model.tuned, tenant, granted=model.granted)

@@ -1,15 +1,20 @@
 """A tenant's files."""
 
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from tunery.domain.batches import TERMINAL as BATCH_ENDED
 from tunery.domain.files import FilePurpose, FileReport, FileStatus, LineError, StoredFile
+from tunery.domain.jobs import TERMINAL as JOB_ENDED
 from tunery.domain.tenants import Tenant
+from tunery.storage.clock import database_now
 from tunery.storage.repositories.paging import Order, Page, select_page
-from tunery.storage.tables import files
+from tunery.storage.tables import batches, files, jobs
+
+Lock = Literal["shared", "exclusive"]
 
 
 class FileRepository:
@@ -37,8 +42,20 @@ class FileRepository:
         )
 
     def get(self, file_id: str) -> StoredFile | None:
-        """Return a file."""
+        """Return a file, expired or not: for work that began while it was there."""
         row = self._connection.execute(sa.select(files).where(*self._is(file_id))).one_or_none()
+        return None if row is None else _file(row)
+
+    def visible(self, file_id: str, *, lock: Lock | None = None) -> StoredFile | None:
+        """Return a file that has not expired.
+
+        Under a lock it stays until the transaction ends: shared for what is going to need it,
+        exclusive for what is going to remove it.
+        """
+        query = sa.select(files).where(*self._is(file_id), _unexpired())
+        if lock is not None:
+            query = query.with_for_update(read=lock == "shared")
+        row = self._connection.execute(query).one_or_none()
         return None if row is None else _file(row)
 
     def report(self, file_id: str) -> FileReport | None:
@@ -51,8 +68,8 @@ class FileRepository:
     def page(
         self, *, purpose: str | None, after: str | None, limit: int, order: Order
     ) -> Page[StoredFile]:
-        """Return a page of files."""
-        conditions = [files.c.project_id == self._project_id]
+        """Return a page of files that have not expired."""
+        conditions = [files.c.project_id == self._project_id, _unexpired()]
         if purpose is not None:
             conditions.append(files.c.purpose == purpose)
         rows, more = select_page(
@@ -72,6 +89,47 @@ class FileRepository:
 
     def _is(self, file_id: str) -> tuple[sa.ColumnElement[bool], ...]:
         return (files.c.project_id == self._project_id, files.c.id == file_id)
+
+
+def remove_expired_files(connection: Connection, now: int, limit: int) -> list[str]:
+    """Remove up to `limit` files of any project that are past their time; return their blobs' keys.
+
+    A file that an unfinished job or batch needs is kept until that has ended: its owner sees it no
+    more, and what was begun with it is finished.
+    """
+    past = (
+        files.c.expires_at <= now,
+        sa.not_(
+            sa.exists().where(
+                jobs.c.project_id == files.c.project_id,
+                sa.or_(jobs.c.training_file == files.c.id, jobs.c.validation_file == files.c.id),
+                jobs.c.status.not_in(JOB_ENDED),
+            )
+        ),
+        sa.not_(
+            sa.exists().where(
+                batches.c.project_id == files.c.project_id,
+                batches.c.input_file_id == files.c.id,
+                batches.c.status.not_in(BATCH_ENDED),
+            )
+        ),
+    )
+    locked = connection.execute(
+        sa.select(files.c.seq)
+        .where(*past)
+        .order_by(files.c.seq)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    ).scalars()
+    # Asked again under the lock: a job may have been created since the first look.
+    removed = connection.execute(
+        files.delete().where(files.c.seq.in_(list(locked)), *past).returning(files.c.blob_key)
+    )
+    return list(removed.scalars())
+
+
+def _unexpired() -> sa.ColumnElement[bool]:
+    return sa.or_(files.c.expires_at.is_(None), files.c.expires_at > database_now())
 
 
 def _report(value: dict[str, Any]) -> FileReport:

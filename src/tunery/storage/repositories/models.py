@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 from tunery.domain.jobs import Adapter
 from tunery.domain.models import TunedModel
 from tunery.domain.tenants import Tenant
-from tunery.storage.tables import models
+from tunery.storage.tables import checkpoint_permissions, models
 
 
 class ModelRepository:
@@ -17,6 +17,7 @@ class ModelRepository:
 
     def __init__(self, connection: Connection, tenant: Tenant) -> None:
         self._connection = connection
+        self._organization_id = tenant.organization_id
         self._project_id = tenant.project_id
 
     def add(self, model: TunedModel) -> None:
@@ -45,6 +46,27 @@ class ModelRepository:
             sa.select(models).where(models.c.project_id == self._project_id).order_by(models.c.seq)
         )
         return [_model(row) for row in rows]
+
+    def granted(self, name: str | None = None) -> Sequence[TunedModel]:
+        """Return the other projects' models, all or those of a name, that this one may use."""
+        query = (
+            sa.select(models)
+            .join(
+                checkpoint_permissions,
+                sa.and_(
+                    checkpoint_permissions.c.owner_project_id == models.c.project_id,
+                    checkpoint_permissions.c.model_name == models.c.name,
+                ),
+            )
+            .where(
+                checkpoint_permissions.c.organization_id == self._organization_id,
+                checkpoint_permissions.c.project_id == self._project_id,
+            )
+            .order_by(models.c.seq)
+        )
+        if name is not None:
+            query = query.where(models.c.name == name)
+        return [_model(row) for row in self._connection.execute(query)]
 
     def delete(self, name: str) -> None:
         """Remove a model's row: from this commit on it answers no more."""

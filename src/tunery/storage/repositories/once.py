@@ -46,8 +46,9 @@ class OnceRepository:
                 created_at=now,
             )
             .on_conflict_do_nothing(index_elements=["project_id", "key_digest"])
+            .returning(idempotency_keys.c.object_id)  # PostgreSQL's driver tells no rowcount here
         )
-        if added.rowcount != 1:
+        if added.one_or_none() is None:
             self.check(once, now)
 
     def check(self, once: OnceKey, now: int) -> None:

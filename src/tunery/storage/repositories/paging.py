@@ -40,12 +40,31 @@ def select_page(
             sa.select(table.c.seq).where(*conditions, table.c.id == after)
         ).scalar_one_or_none()
         if seq is None:
-            raise InvalidRequest(
-                f"Got after={after[:80]!r}, which is no id of this list; pass the last id of the"
-                " page before.",
-                param="after",
-            )
+            raise _unknown_cursor(after)
         query = query.where(table.c.seq > seq if order == "asc" else table.c.seq < seq)
     ordered = query.order_by(table.c.seq.asc() if order == "asc" else table.c.seq.desc())
     rows = connection.execute(ordered.limit(limit + 1)).all()
     return rows[:limit], len(rows) > limit
+
+
+def cut_page(
+    items: Sequence[Item], ids: Sequence[str], *, after: str | None, limit: int, order: Order
+) -> Page[Item]:
+    """Return a page of a list that is at hand, oldest first, as `select_page` does of rows."""
+    pairs = list(zip(ids, items, strict=True))
+    if order == "desc":
+        pairs.reverse()
+    if after is not None:
+        place = next((n for n, (name, _) in enumerate(pairs) if name == after), None)
+        if place is None:
+            raise _unknown_cursor(after)
+        pairs = pairs[place + 1 :]
+    return Page(tuple(item for _, item in pairs[:limit]), len(pairs) > limit)
+
+
+def _unknown_cursor(after: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"Got after={after[:80]!r}, which is no id of this list; pass the last id of the page"
+        " before.",
+        param="after",
+    )

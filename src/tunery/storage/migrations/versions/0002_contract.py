@@ -220,6 +220,7 @@ def upgrade() -> None:
         sa.Column("size_bytes", sa.BigInteger(), nullable=False),
         sa.Column("status", sa.String(length=16), nullable=False),
         sa.Column("file_id", sa.String(length=40), nullable=True),
+        sa.Column("completion_digest", sa.LargeBinary(length=32), nullable=True),
         sa.Column("file_expires_after_s", sa.BigInteger(), nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("expires_at", sa.BigInteger(), nullable=False),

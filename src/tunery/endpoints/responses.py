@@ -1,0 +1,212 @@
+"""/v1/responses: items in, a response out, whole or in events, and kept unless asked not to be."""
+
+import time
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from anyio.to_thread import run_sync
+
+from tunery.domain.errors import InvalidRequest, TuneryError
+from tunery.domain.ids import new_id
+from tunery.domain.once import AlreadyDone, OnceKey
+from tunery.domain.responses import Item, StoredResponse
+from tunery.domain.tenants import Caller
+from tunery.endpoints.generating import Generating
+from tunery.endpoints.parts import Parts
+from tunery.protocol.response_events import ResponseEvent
+from tunery.protocol.response_request import CountInputTokensRequest, CreateResponseRequest
+from tunery.protocol.responses import InputTokenCount, ResponseObject
+from tunery.services import responses
+from tunery.services.answers import check_once
+from tunery.services.chat import ChatRequest
+from tunery.wire.refusals import answered_before
+from tunery.wire.requests import from_wire_value
+from tunery.wire.response_events import EventMaker
+from tunery.wire.response_items import from_wire_input, to_messages
+from tunery.wire.responses import (
+    ResponseMaker,
+    check_count,
+    check_request,
+    from_wire_response_options,
+)
+
+
+async def answer(parts: Parts, caller: Caller, value: Any) -> ResponseObject:
+    """Return the whole response to a body's value."""
+    return await (await begin(parts, caller, value)).whole()
+
+
+async def begin(
+    parts: Parts, caller: Caller, value: Any, once: OnceKey | None = None
+) -> "ResponseAnswer":
+    """Check a body's value and prepare its answer; all that can be refused is refused here.
+
+    Raises AlreadyDone where a response that was kept answers the same request already.
+    """
+    body = from_wire_value(value, CreateResponseRequest)
+    check_request(body)
+    items = from_wire_input(body.input)
+    generating = await run_sync(_prepare, parts, caller, body, items, once)
+    return ResponseAnswer(parts, caller, body, items, generating, once)
+
+
+async def count(parts: Parts, caller: Caller, value: Any) -> InputTokenCount:
+    """Return how many tokens the input of a body's value has."""
+    body = from_wire_value(value, CountInputTokensRequest)
+    return InputTokenCount(input_tokens=await run_sync(_count, parts, caller, body))
+
+
+def _prepare(
+    parts: Parts,
+    caller: Caller,
+    body: CreateResponseRequest,
+    items: list[Item],
+    once: OnceKey | None,
+) -> Generating:
+    if body.store is not False and once is not None:
+        check_once(parts.database, caller.tenant, once)
+    request = ChatRequest(
+        model=body.model,
+        messages=_conversation(parts, caller, body.previous_response_id, items),
+        options=from_wire_response_options(body),
+        end_user=body.safety_identifier or body.user,
+    )
+    try:
+        prepared = responses.prepare_response(
+            parts.database,
+            parts.directory,
+            parts.renderers,
+            parts.engine_context_tokens,
+            caller.tenant,
+            request,
+            instructions=body.instructions,
+            truncate=body.truncation == "auto",
+        )
+    except InvalidRequest as error:
+        raise _of_input(error) from None
+    return Generating(parts, caller, prepared)
+
+
+def _count(parts: Parts, caller: Caller, body: CountInputTokensRequest) -> int:
+    model = check_count(body)
+    items = from_wire_input(body.input)
+    messages = _conversation(parts, caller, body.previous_response_id, items)
+    try:
+        return responses.count_tokens(
+            parts.database,
+            parts.directory,
+            parts.renderers,
+            caller.tenant,
+            model,
+            [*responses.under(body.instructions), *messages],
+        )
+    except InvalidRequest as error:
+        raise _of_input(error) from None
+
+
+def _conversation(
+    parts: Parts, caller: Caller, previous_id: str | None, items: list[Item]
+) -> list[dict[str, Any]]:
+    earlier: list[Item] = []
+    if previous_id is not None:
+        earlier = responses.earlier_items(
+            parts.database, caller.tenant, previous_id, parts.engine_context_tokens
+        )
+    return to_messages([*earlier, *items])
+
+
+def _of_input(error: InvalidRequest) -> InvalidRequest:
+    """Return the error of a conversation under the name that the field has here."""
+    if error.param != "messages":
+        return error
+    return InvalidRequest(error.message, param="input", code=error.code)
+
+
+class ResponseAnswer:
+    """One response: generated, passed on, settled once with what was really made, and kept."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        caller: Caller,
+        body: CreateResponseRequest,
+        items: list[Item],
+        generating: Generating,
+        once: OnceKey | None,
+    ) -> None:
+        self.body = body
+        self._parts = parts
+        self._caller = caller
+        self._items = items
+        self._generating = generating
+        self._once = once
+        self._created_at = int(time.time())
+        self._maker = ResponseMaker(
+            body,
+            response_id=new_id("resp_"),
+            message_id=new_id("msg_"),
+            created_at=self._created_at,
+        )
+
+    async def whole(self) -> ResponseObject:
+        """Return the response as one object."""
+        await self._generating.whole()
+        return await self._kept()
+
+    async def start(self) -> None:
+        """Wait for the first token; raise what the engine refuses with."""
+        await self._generating.start()
+
+    async def events(self) -> AsyncGenerator[ResponseEvent, None]:
+        """Yield the response in events; the closing ones come once it is in the ledger and kept."""
+        maker = EventMaker(self._maker.message_id)
+        for event in maker.opening(self._maker.begun()):
+            yield event
+        try:
+            async for _, delta in self._generating.pieces():
+                if delta.text or delta.logprobs:
+                    yield maker.delta(delta)
+            await self.close()
+            response = await self._kept()
+        except TuneryError as error:
+            yield maker.failed(self._maker.failed(error.message))
+            return
+        except AlreadyDone as done:
+            yield maker.failed(self._maker.failed(answered_before(done).message))
+            return
+        for event in maker.closing(response, self._generating.made[0].logprobs):
+            yield event
+
+    async def close(self) -> None:
+        """Stop the engine's work and write the ledger, whatever became of the request."""
+        await self._generating.close()
+
+    async def _kept(self) -> ResponseObject:
+        """Return the response once it is kept, if it is to be."""
+        (made,) = self._generating.made
+        response = self._maker.ended(
+            made.text,
+            made.logprobs,
+            cut_off=made.finish_reason == "length",
+            prompt_tokens=self._generating.prepared.prompt_tokens,
+            completion_tokens=made.completion_tokens,
+            ended_at=int(time.time()),
+        )
+        if response.store:
+            stored = StoredResponse(
+                id=response.id,
+                previous_id=self.body.previous_response_id,
+                model=response.model,
+                input_items=tuple(self._items),
+                response=response.model_dump(mode="json"),
+                created_at=self._created_at,
+                expires_at=self._created_at + self._parts.responses_kept_s,
+            )
+            await run_sync(
+                responses.store_response,
+                self._parts.database,
+                self._caller.tenant,
+                stored,
+                self._once,
+            )
+        return response
