@@ -158,6 +158,7 @@ class Spec:
         resource = DRAFT202012.create_resource(self._document)
         self._registry: Registry[Any] = Registry().with_resource(ROOT, resource)
         self._paths = {_shape(path): path for path in self._document["paths"]}
+        self._resources = {_resource(path) for path in self._paths}
 
     def check_request(self, endpoint: Endpoint, value: Any) -> None:
         """Raise ContractBroken if the document does not allow this JSON request body."""
@@ -177,7 +178,7 @@ class Spec:
 
     def _operation(self, endpoint: Endpoint) -> str | None:
         """Return the pointer to an endpoint's operation, or None where the document has none."""
-        if endpoint.path.startswith(NOT_IN_SPEC):
+        if endpoint.path.startswith(NOT_IN_SPEC) or _resource(endpoint.path) not in self._resources:
             return None
         path = self._paths.get(_shape(endpoint.path))
         if path is None or endpoint.method.lower() not in self._document["paths"][path]:
@@ -217,6 +218,11 @@ def openai_spec() -> Spec | None:
         return Spec(yaml.load(handle, loader))  # noqa: S506 - a safe loader, of either make
 
 
+def _resource(path: str) -> str:
+    """Return what a path is about: a document that is cut out of the whole has all of it or none."""
+    return path.split("/")[1]
+
+
 def _shape(path: str) -> str:
     """Return a path without the names of its parameters."""
     return "/".join("{}" if part.startswith("{") else part for part in path.split("/"))
@@ -237,6 +243,8 @@ def _nullable_rewritten(node: Any) -> Any:
 
 def _patch(document: dict[str, Any], place: str, besides: dict[str, Any]) -> None:
     *steps, last = place.split("/")
+    if steps[2] not in document["components"]["schemas"]:  # cut out of this document
+        return
     node: Any = document
     for step in steps:
         node = node[int(step)] if isinstance(node, list) else node[step]
