@@ -219,7 +219,7 @@ def openai_spec() -> Spec | None:
 
 
 def _resource(path: str) -> str:
-    """Return what a path is about: a document that is cut out of the whole has all of it or none."""
+    """Return what a path is about: a part of the whole document has all of it, or nothing."""
     return path.split("/")[1]
 
 
@@ -243,7 +243,7 @@ def _nullable_rewritten(node: Any) -> Any:
 
 def _patch(document: dict[str, Any], place: str, besides: dict[str, Any]) -> None:
     *steps, last = place.split("/")
-    if steps[2] not in document["components"]["schemas"]:  # cut out of this document
+    if place.split("/")[2] not in document["components"]["schemas"]:  # cut out of this document
         return
     node: Any = document
     for step in steps:
