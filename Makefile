@@ -3,6 +3,8 @@
 PYTHON ?= python3
 TORCH ?= cpu
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+# Two processes of one compute thread each: more would fight for the cores.
+PYTEST = OMP_NUM_THREADS=1 .venv-dev/bin/pytest -n 2 --dist loadfile
 SETUP = $(PYTHON) scripts/setup.py --torch $(TORCH) --torch-cpu-index $(TORCH_CPU_INDEX)
 
 .PHONY: demo test conformance lint types imports unit format clean help
@@ -14,14 +16,16 @@ demo: .python  ## install, then tune a model on real data and compare it with it
 	@$(SETUP) .venv
 	@.venv/bin/python scripts/demo.py
 
-test: .python  ## install with the development tools, then lint, types, import rules and all tests
+test: .python  ## install with the development tools, then lint, types, import rules and the tests
 	@$(SETUP) .venv-dev --dev
 	@$(MAKE) --no-print-directory lint types imports unit
 
-conformance: .python  ## install other clients, then hold the server to OpenAI's contract
+conformance: .python  ## the slow tests; then, with other clients, hold the server to OpenAI's contract
 	@$(SETUP) .venv-dev --dev
+	@.venv-dev/bin/tunery models pull
 	@.venv-dev/bin/python scripts/client_venvs.py
-	.venv-dev/bin/pytest tests/conformance
+	$(PYTEST) -m slow tests/acceptance
+	OMP_NUM_THREADS=1 .venv-dev/bin/pytest tests/conformance
 
 lint:
 	.venv-dev/bin/ruff check .
@@ -35,7 +39,7 @@ imports:
 
 unit:
 	.venv-dev/bin/tunery models pull
-	.venv-dev/bin/pytest
+	$(PYTEST) -m "not slow"
 
 format:  ## bring the code into its form
 	.venv-dev/bin/ruff check --fix-only .

@@ -18,6 +18,8 @@ from openai.types import Batch
 
 from support.server import BASE, Server, chat_lines, poll
 
+pytestmark = pytest.mark.slow
+
 URL = "/v1/chat/completions"
 ENDED = ("completed", "failed", "expired", "cancelled")
 LONG = 300  # tokens: an answer that takes a while

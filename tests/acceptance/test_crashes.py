@@ -34,6 +34,8 @@ from support.server import (
     upload,
 )
 
+pytestmark = pytest.mark.slow
+
 LONG = CONTEXT - 100
 EXAMPLES, EPOCHS = 16, 24
 STEPS = EXAMPLES * EPOCHS

@@ -9,6 +9,8 @@ import pytest
 
 from support.server import Server, chat_lines
 
+pytestmark = pytest.mark.slow
+
 DISK = 24 * 2**20
 
 

@@ -95,6 +95,7 @@ def test_a_key_of_no_use_is_refused(client: OpenAI, file_id: str, key: str) -> N
         job(client, file_id, key)
 
 
+@pytest.mark.slow
 def test_an_api_killed_between_commit_and_answer_makes_no_duplicate(
     models: Path, tmp_path: Path
 ) -> None:

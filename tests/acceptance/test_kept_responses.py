@@ -13,6 +13,8 @@ from openai.types.responses import Response
 
 from support.server import BASE, CONTEXT, Server, poll
 
+pytestmark = pytest.mark.slow
+
 PATH = "/v1/responses"
 GREEDY: dict[str, Any] = {"model": BASE, "temperature": 0, "max_output_tokens": 16}
 

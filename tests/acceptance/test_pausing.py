@@ -24,6 +24,8 @@ from support.server import (
     upload,
 )
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES, EPOCHS = 16, 16
 STEPS = EXAMPLES * EPOCHS
 

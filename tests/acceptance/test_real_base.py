@@ -18,6 +18,8 @@ from support.server import (
 )
 from tunery.settings import DEFAULT_BASE, Settings
 
+pytestmark = pytest.mark.slow
+
 DEFAULTS = {
     "TUNERY_LEASE_S": "15",
     "TUNERY_ENGINE__THREADS": "0",

@@ -13,6 +13,8 @@ from tunery.settings import Settings
 from tunery.storage.catalogue import Catalogue
 from tunery.wiring.storage import embedding_tokenizer_of
 
+pytestmark = pytest.mark.slow
+
 NAME = "all-minilm-l6-v2"
 
 

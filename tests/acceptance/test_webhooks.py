@@ -19,6 +19,8 @@ from openai.types.webhooks import (
 from support.receivers import Answer, Received, receiving
 from support.server import BASE, Server, chat_lines, method, tuned_model, upload
 
+pytestmark = pytest.mark.slow
+
 ENDPOINTS = "/v1/webhook_endpoints"
 ELSEWHERE = "https://93.184.215.14/in"  # public, and never asked here
 CANCELLED: Any = "fine_tuning.job.cancelled"
