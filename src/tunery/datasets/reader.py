@@ -7,7 +7,8 @@ from typing import Any
 
 import orjson
 
-MAX_LINE_BYTES = 16 * 1024 * 1024
+MAX_LINE_BYTES = 8 * 1024 * 1024
+MAX_VALUES = 200_000  # of one line: a million keys would take 100 MB of memory
 _BOM = b"\xef\xbb\xbf"
 _HINT_CHARACTERS = 8
 _KEY_CHARACTERS = 40
@@ -89,6 +90,8 @@ def parse(line: Line) -> dict[str, Any]:
         raise BadLine(
             f"the line is longer than {MAX_LINE_BYTES // 2**20} MiB; split the example up"
         )
+    if line.data.count(b",") > MAX_VALUES:
+        raise BadLine(f"the line has more than {MAX_VALUES} values; split the example up")
     try:
         value = orjson.loads(line.data)
     except orjson.JSONDecodeError as error:

@@ -75,8 +75,12 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Transaction]:
         """Open a transaction that changes nothing: one consistent view."""
-        with self.told(), self.engine.connect() as connection, connection.begin():
-            yield Transaction(connection)
+        with self.told(), self.engine.connect() as plain:
+            connection = plain
+            if not self.is_sqlite:  # which would see what commits between two of its queries
+                connection = plain.execution_options(isolation_level="REPEATABLE READ")
+            with connection.begin():
+                yield Transaction(connection)
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:

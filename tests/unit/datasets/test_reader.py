@@ -99,7 +99,7 @@ def test_a_line_over_the_cap_is_named_and_its_bytes_are_not_kept() -> None:
     assert peak < 3 * MAX_LINE_BYTES
     found = [*splitter.feed(b'\n{"after": 1}'), *splitter.close()]
     assert found == [Line(1, None), Line(2, b'{"after": 1}')]
-    with pytest.raises(BadLine, match="longer than 16 MiB"):
+    with pytest.raises(BadLine, match="longer than 8 MiB"):
         parse(found[0])
 
 

@@ -299,8 +299,9 @@ def test_the_document_is_held_against_answers_and_requests(document: spec.Spec) 
         lambda: document.check_answer(RETRIEVE, kind, {"id": 1, "shutdown_date": "2026-10-23"}),
         lambda: document.check_request(MODERATE, {"model": "x"}),
         lambda: document.check_error({}, "an error"),
-        lambda: document.check_answer(Endpoint("GET", "/nowhere", None), kind, {}),
+        lambda: document.check_answer(Endpoint("GET", "/models/{model}/nowhere", None), kind, {}),
     )
+    document.check_answer(Endpoint("GET", "/elsewhere", None), kind, {})  # not in this part of it
     for wrong in wrongs:
         with pytest.raises(ContractBroken):
             wrong()
@@ -324,9 +325,13 @@ def test_a_place_where_the_document_is_wrong_takes_what_is_listed_besides(
     patched.check_answer(RETRIEVE, "application/json", {"id": 5, "shutdown_date": None})
     with pytest.raises(ContractBroken):
         patched.check_answer(RETRIEVE, "application/json", {"id": 6, "shutdown_date": None})
-    monkeypatch.setattr(spec, "PATCHES", (("components/gone", {}, "no such place"),))
+    place = "components/schemas/Model/properties/gone"
+    monkeypatch.setattr(spec, "PATCHES", ((place, {}, "no such place"),))
     with pytest.raises(KeyError):
         spec.Spec(DOCUMENT)
+    place = "components/schemas/Elsewhere/properties/id"  # not in this part of the document
+    monkeypatch.setattr(spec, "PATCHES", ((place, {}, "another part"),))
+    spec.Spec(DOCUMENT)
 
 
 @pytest.mark.skipif(spec.spec_path() is None, reason=f"{spec.VARIABLE} names no document")
