@@ -94,7 +94,6 @@ def test_a_job_is_reported_to_weights_and_biases_from_start_to_end(
         "name": None,
         "entity": None,
         "tags": ["blue"],
-        "run_id": job.id,
     }
     name = tuned_model(client, job.id)
     folder = server.data / "wandb"

@@ -130,13 +130,12 @@ class MethodBody(Response):
 
 
 class WandbBody(Response):
-    """Where a job's metrics go, and the id of the run that they make."""
+    """Where a job's metrics go, in a run of the job's id."""
 
     project: str
     name: str | None
     entity: str | None
     tags: list[str]
-    run_id: str
 
 
 class IntegrationBody(Response):

@@ -71,10 +71,7 @@ def to_wire_job(job: Job, tenant: Tenant) -> FineTuningJob:
         trained_tokens=job.trained_tokens,
         training_file=job.training_file,
         validation_file=job.validation_file,
-        integrations=[
-            IntegrationBody(wandb=WandbBody(**asdict(one), run_id=job.run_id(number)))
-            for number, one in enumerate(job.integrations)
-        ],
+        integrations=[IntegrationBody(wandb=WandbBody(**asdict(one))) for one in job.integrations],
         seed=job.seed,
         method=MethodBody(supervised=SupervisedMethodBody(hyperparameters=hyperparameters)),
         metadata=job.metadata,

@@ -6,7 +6,7 @@ from openai.types.fine_tuning import JobCreateParams, JobListEventsParams, JobLi
 from openai.types.fine_tuning.jobs import CheckpointListParams
 
 from conformance.fields.files import after_first, shorter
-from conformance.fields.probe import ABSENT, Endpoint, Honoured, Refused, echoes
+from conformance.fields.probe import ABSENT, Answer, Endpoint, Honoured, Refused, echoes
 
 SUPERVISED = ("method", "supervised", "hyperparameters")
 
@@ -31,6 +31,20 @@ NUMBERS: dict[str, tuple[Any, tuple[Any, ...], str]] = {
     "batch_size": (3, (0, 257, "big"), "`auto`, 1 to 256"),
     "learning_rate_multiplier": (0.5, (0, -1, "fast"), "`auto`, above 0"),
 }
+
+WANDB = [{"type": "wandb", "wandb": {"project": "p"}}]
+WANDB_FIELDS: dict[str, tuple[Any, Any, tuple[Any, ...], str]] = {
+    "project": ("ours", "p", ("", "a/b", "x" * 129), "1 to 128 characters that W&B takes"),
+    "name": ("a run", ABSENT, ("", 5), "1 to 128 characters"),
+    "entity": ("team", ABSENT, ("", "a/b"), "1 to 128 characters"),
+    "tags": (["a"], ABSENT, ([""], ["x" * 65], "a"), "64 tags of 1 to 64 characters"),
+}
+
+
+def none_has_it(sent: Answer, other: Answer) -> bool:
+    """Whether a filter that fits nothing leaves nothing of a list."""
+    return len(sent.value["data"]) == 0 < len(other.value["data"])
+
 
 ENDPOINTS = (
     Endpoint(
@@ -79,9 +93,33 @@ ENDPOINTS = (
                 wrong=({"k" * 65: "v"}, {"k": "v" * 513}, {"k": 1}, "k"),
                 values="16 keys of 64 characters, values of 512",
             ),
-            "integrations": Refused(
-                value=[{"type": "wandb", "wandb": {"project": "p"}}], neutral=(None, [])
+            "integrations": Honoured(
+                value=WANDB,
+                shows=lambda sent, other: (
+                    len(sent.value["integrations"]) == 1 and other.value["integrations"] == []
+                ),
+                wrong=(WANDB * 6, {}),
+                values="up to five; an operator can switch them off",
             ),
+            "integrations[].type": Honoured(
+                value="wandb",
+                shows=lambda sent, _: sent.value["integrations"][0]["type"] == "wandb",
+                other="wandb",
+                wrong=("other", None),
+                beside={"integrations": WANDB},
+                values="`wandb`",
+            ),
+            **{
+                f"integrations[].wandb.{name}": Honoured(
+                    value=value,
+                    other=other,
+                    shows=echoes("integrations", 0, "wandb", name, value=value),
+                    wrong=wrong,
+                    beside={"integrations": WANDB},
+                    values=values,
+                )
+                for name, (value, other, wrong, values) in WANDB_FIELDS.items()
+            },
             "method.type": Honoured(
                 value="supervised",
                 other=ABSENT,
@@ -117,11 +155,18 @@ ENDPOINTS = (
                 value="{newest_job}", shows=after_first, wrong=("ftjob-x",), values="a job's id"
             ),
             "limit": Honoured(value=1, shows=shorter, wrong=(0, 101, "few"), values="1 to 100"),
-            "metadata": Refused(value={"k": "v"}),
+            "metadata": Honoured(
+                value={"k": "no job has this"},
+                shows=none_has_it,
+                wrong=({"": "v"}, {"k" * 65: "v"}, {"k": "v" * 513}, "k"),
+                values="`metadata[k]=v`, or `metadata=null` for jobs without",
+            ),
         },
     ),
     Endpoint(method="GET", path="/fine_tuning/jobs/{fine_tuning_job_id}"),
     Endpoint(method="POST", path="/fine_tuning/jobs/{fine_tuning_job_id}/cancel"),
+    Endpoint(method="POST", path="/fine_tuning/jobs/{fine_tuning_job_id}/pause"),
+    Endpoint(method="POST", path="/fine_tuning/jobs/{fine_tuning_job_id}/resume"),
     Endpoint(
         method="GET",
         path="/fine_tuning/jobs/{fine_tuning_job_id}/events",

@@ -184,7 +184,7 @@ def named(param: str | None, path: str) -> bool:
 # ---- what answers show
 
 
-def echoes(*path: str, value: Any = ABSENT) -> Shows:
+def echoes(*path: str | int, value: Any = ABSENT) -> Shows:
     """Return a check that the answer has at `path` what was sent, and without it something else."""
 
     def at(answer: Answer) -> Any:
