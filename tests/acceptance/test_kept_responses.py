@@ -174,6 +174,8 @@ def test_a_creation_sent_again_under_its_key_makes_nothing_new(
     assert http.post(PATH, json=body, headers=headers).json() == first
     changed = http.post(PATH, json={**body, "input": "ho"}, headers=headers)
     assert error_of(changed, 409)["code"] == "idempotency_key_reused"
+    deep = b'{"model": "m", "input": ' + b"[" * 500 + b"]" * 500 + b"}"
+    assert error_of(http.post(PATH, content=deep, headers=headers), 400)
     headers = {"Idempotency-Key": "stream-once"}
     body["stream"] = True
     assert http.post(PATH, json=body, headers=headers).status_code == 200

@@ -112,7 +112,9 @@ def test_messages_in_every_form_are_one_conversation(client: OpenAI) -> None:
                 "id": "msg_1",
                 "status": "completed",
                 "role": "assistant",
-                "content": [{"type": "output_text", "text": "yes", "annotations": []}],
+                "content": [
+                    {"type": "output_text", "text": "yes", "annotations": [], "logprobs": []}
+                ],
             },
             {"type": "message", "role": "user", "content": "ask 002"},
         ],

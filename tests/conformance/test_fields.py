@@ -9,6 +9,7 @@ import httpx2
 import pytest
 import sqlalchemy as sa
 from openai import OpenAI
+from openai.types import FileObject
 
 from conformance.fields.files import LINE
 from conformance.fields.probe import ABSENT, Answer, Endpoint, Honoured, Refused, named, put
@@ -53,11 +54,18 @@ def things(server: Server, client: OpenAI, tuned: Tuned) -> dict[str, str]:
         "base_model": BASE,
         "model": tuned.model,
         "file_id": tuned.training.id,
+        "batch_file": batch_file(client).id,
+        "other_batch_file": batch_file(client).id,
         "other_file": tuned.validation.id,
         "fine_tuning_job_id": tuned.job.id,
         "newest_event": jobs.list_events(tuned.job.id, limit=1).data[0].id,
         "newest_checkpoint": jobs.checkpoints.list(tuned.job.id, limit=1).data[0].id,
     }
+
+
+def batch_file(client: OpenAI) -> FileObject:
+    """Upload a batch's input file whose only line is refused at once."""
+    return client.files.create(file=("batch.jsonl", b"{}\n"), purpose="batch")
 
 
 class Asker:
@@ -117,6 +125,8 @@ class Asker:
             return self._client.files.list(limit=1).data[0].id
         if found[1] == "newest_job":
             return self._client.fine_tuning.jobs.list(limit=1).data[0].id
+        if found[1] == "newest_batch":
+            return self._client.batches.list(limit=1).data[0].id
         if found[1] in ("upload_id", "part_id"):
             return self._pending()[found[1]]
         return self._things[found[1]]

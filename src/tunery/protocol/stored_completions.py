@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from tunery.protocol.base import Request, Response
 from tunery.protocol.chat_completion import ChatCompletion
@@ -36,6 +36,13 @@ class StoredMessage(Response):
     refusal: str | None
     tool_calls: list[dict[str, Any]] | None
     tool_call_id: str | None
+
+    @model_serializer(mode="wrap")
+    def _without_tools(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Return the fields; those of tools are there only where there is something in them."""
+        fields: dict[str, Any] = whole(self)
+        tools = ("tool_calls", "tool_call_id")
+        return {k: v for k, v in fields.items() if v is not None or k not in tools}
 
 
 class UpdateChatCompletionRequest(Request):

@@ -1,6 +1,6 @@
 """All endpoints. A new one is an entry in its module, and the module a line here."""
 
-from conformance.fields import chat, files, fine_tuning, models, permissions, uploads
+from conformance.fields import batches, chat, files, fine_tuning, models, permissions, uploads
 from conformance.fields.probe import Endpoint
 
 ENDPOINTS: tuple[Endpoint, ...] = (
@@ -10,4 +10,5 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *permissions.ENDPOINTS,
     *models.ENDPOINTS,
     *chat.ENDPOINTS,
+    *batches.ENDPOINTS,
 )

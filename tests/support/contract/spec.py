@@ -75,6 +75,39 @@ PATCHES: tuple[tuple[str, dict[str, Any], str], ...] = (
         "its own description: with include_usage, every chunk but the last has null",
     ),
     (
+        "components/schemas/ModelResponseProperties/properties/user",
+        NULL,
+        "its own examples of responses have null",
+    ),
+    (
+        "components/schemas/ResponseUsage",
+        NULL,
+        "its own examples of responses that are not done have null",
+    ),
+    (
+        "components/schemas/InputItem",
+        {"$ref": f"{ROOT}#/components/schemas/EasyInputMessage"},
+        "a message of parts is two of its alternatives, of which one may fit; its examples send it",
+    ),
+    (
+        "components/schemas/ChatCompletionMessageList/properties/data/items",
+        {
+            "required": ["id", "role", "content"],
+            "properties": {"role": {"enum": ["developer", "system", "user", "tool", "function"]}},
+        },
+        "its own example has a user's message",
+    ),
+    (
+        "components/schemas/ChatCompletionList/properties/first_id",
+        NULL,
+        "the SDK's type allows null, and an empty list has no first item",
+    ),
+    (
+        "components/schemas/ChatCompletionList/properties/last_id",
+        NULL,
+        "the SDK's type allows null, and an empty list has no last item",
+    ),
+    (
         "components/schemas/CreateCompletionResponse/properties/choices/items/properties/logprobs"
         "/anyOf/0/properties/token_logprobs/items",
         NULL,

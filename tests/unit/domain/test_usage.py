@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from support.properties import untimed
 from tunery.domain.models import Prices
-from tunery.domain.usage import chat_cost, nanodollars
+from tunery.domain.usage import chat_cost, embedding_cost, nanodollars
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,8 @@ def test_a_batchs_answer_costs_half(tuned: bool, expected: int) -> None:
     prices = Prices(*map(Decimal, ("8", "1.5", "2", "12", "16")))
     cost = chat_cost(prices, tuned=tuned, input_tokens=10, output_tokens=4, batch=True)
     assert cost == expected
+
+
+@pytest.mark.parametrize(("batch", "expected"), [(False, 140), (True, 70)])
+def test_vectors_cost_their_tokens_and_half_of_it_in_a_batch(batch: bool, expected: int) -> None:
+    assert embedding_cost(Decimal("0.02"), 7, batch=batch) == expected

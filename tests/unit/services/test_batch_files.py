@@ -12,11 +12,12 @@ from tunery.domain.batches import AnsweredLine, Batch, BatchProblem, BatchStatus
 from tunery.domain.errors import StorageFull
 from tunery.domain.files import FilePurpose, FileStatus
 from tunery.domain.tasks import LeaseLost, Task, TaskKind
-from tunery.services import batch_files, batches
+from tunery.domain.webhooks import EventType
+from tunery.services import batch_files, batches, webhooks
 from tunery.services.validation import NotYet
 from tunery.storage.blobs import LocalBlobStore
 from tunery.storage.database import Database
-from tunery.storage.tables import tasks
+from tunery.storage.tables import tasks, webhook_deliveries
 
 FOLDER = f"{OURS.project_id}/batches/batch_1"
 
@@ -250,3 +251,29 @@ def test_a_batch_that_has_ended_is_not_ended_again(
     assert batch_of(database) == a_batch(total=6, status=BatchStatus.EXPIRED)
     with database.read() as tx:
         assert not tx.queue.has_free(list(TaskKind))
+
+
+@pytest.mark.parametrize(
+    ("changes", "event"),
+    [
+        ({"status": BatchStatus.FINALIZING}, "batch.completed"),
+        ({"status": BatchStatus.IN_PROGRESS}, "batch.expired"),
+        ({"status": BatchStatus.CANCELLING}, "batch.cancelled"),
+        (
+            {"status": BatchStatus.IN_PROGRESS, "errors": (BatchProblem("c", "m"),)},
+            "batch.failed",
+        ),
+    ],
+)
+def test_whoever_asked_for_it_is_told_of_the_end_and_once(
+    database: Database, blobs: LocalBlobStore, changes: dict[str, Any], event: str
+) -> None:
+    events = tuple(one for one in EventType if one.startswith("batch."))
+    url = "https://example.org/hook"
+    webhooks.create_endpoint(database, OURS, name="all", url=url, event_types=events)
+    task = to_end(database, blobs, range(1, 7), **changes)
+    batch_files.end_batch(database, blobs, task)
+    with database.read() as tx:
+        told = tx._connection.execute(webhook_deliveries.select()).all()
+    assert [row.event_type for row in told] == [event]
+    assert orjson.loads(told[0].body)["data"] == {"id": "batch_1"}

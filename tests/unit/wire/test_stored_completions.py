@@ -65,8 +65,8 @@ def test_a_message_in_parts_has_them_beside_its_content() -> None:
         "content_parts": parts,
         "name": None,
         "refusal": None,
-        "tool_calls": None,
-        "tool_call_id": None,
     }
+    answered = {"role": "tool", "content": "5", "tool_call_id": "call_1"}
+    assert to_wire_stored_message("c-2", answered).model_dump()["tool_call_id"] == "call_1"
     plain = to_wire_stored_message("c-1", {"role": "user", "content": "a"})
     assert (plain.content, plain.content_parts) == ("a", None)

@@ -336,9 +336,14 @@ def test_a_batch_in_mid_run_gives_way_with_its_answers_kept(
         with database.write() as tx:
             tx.queue.add(THEIRS, TaskKind.RUN_BATCH, "batch_2")
 
+    there = asyncio.Event()
+
     async def come(number: int) -> None:
         if number == 6:
             await asyncio.to_thread(another_comes)
+            there.set()
+        elif number > 6:
+            await there.wait()
 
     endpoint = Endpoint(come)
     run(work(endpoint, slice_s=0), add(database, blobs, batch_lines(LINES)))

@@ -34,7 +34,12 @@ router = APIRouter(prefix="/v1/responses")
 Include = Annotated[list[str] | None, Query(description="nothing can be included afterwards")]
 
 
-@router.post("", response_model=ResponseObject, openapi_extra=documented(CreateResponseRequest))
+@router.post(
+    "",
+    response_model=ResponseObject,
+    responses={200: streaming.DOCUMENTED},
+    openapi_extra=documented(CreateResponseRequest),
+)
 async def create(request: Request, caller: CallerDependency) -> Response:
     """Answer an input, whole or as a stream of typed server-sent events."""
     value = await read_value(request)
