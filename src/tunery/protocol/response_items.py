@@ -79,9 +79,33 @@ class Refusal(Request):
     refusal: str
 
 
-InputPart = Annotated[InputText | InputImage | InputFile, Field(discriminator="type")]
+def _part_kind(value: Any) -> str:
+    """Return the tag of a part: in brackets, which no field's name has."""
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return f"[{kind}]"
+
+
+def _one_of(*kinds: str) -> Discriminator:
+    return Discriminator(
+        _part_kind,
+        custom_error_type="unknown_part",
+        custom_error_message="Input should be a part of type " + " or ".join(map(repr, kinds)),
+    )
+
+
+InputPart = Annotated[
+    Annotated[InputText, Tag("[input_text]")]
+    | Annotated[InputImage, Tag("[input_image]")]
+    | Annotated[InputFile, Tag("[input_file]")],
+    _one_of("input_text", "input_image", "input_file"),
+]
 MessagePart = Annotated[
-    InputText | InputImage | InputFile | OutputText | Refusal, Field(discriminator="type")
+    Annotated[InputText, Tag("[input_text]")]
+    | Annotated[InputImage, Tag("[input_image]")]
+    | Annotated[InputFile, Tag("[input_file]")]
+    | Annotated[OutputText, Tag("[output_text]")]
+    | Annotated[Refusal, Tag("[refusal]")],
+    _one_of("input_text", "input_image", "input_file", "output_text", "refusal"),
 ]
 
 

@@ -50,6 +50,11 @@ PATCHES: tuple[tuple[str, dict[str, Any], str], ...] = (
         for name in _BATCH_NULLS
     ),
     (
+        "components/schemas/OpenAIFile/properties/purpose",
+        {"const": "evals"},
+        "it takes files of this purpose, and says nothing of how they are answered",
+    ),
+    (
         "components/schemas/OpenAIFile/properties/expires_at",
         NULL,
         "the SDK's type allows null, and files without an expiry are answered with it",
@@ -73,21 +78,6 @@ PATCHES: tuple[tuple[str, dict[str, Any], str], ...] = (
         "components/schemas/CreateChatCompletionStreamResponse/properties/usage",
         NULL,
         "its own description: with include_usage, every chunk but the last has null",
-    ),
-    (
-        "components/schemas/ModelResponseProperties/properties/user",
-        NULL,
-        "its own examples of responses have null",
-    ),
-    (
-        "components/schemas/ResponseUsage",
-        NULL,
-        "its own examples of responses that are not done have null",
-    ),
-    (
-        "components/schemas/InputItem",
-        {"$ref": f"{ROOT}#/components/schemas/EasyInputMessage"},
-        "a message of parts is two of its alternatives, of which one may fit; its examples send it",
     ),
     (
         "components/schemas/ChatCompletionMessageList/properties/data/items",
@@ -137,6 +127,25 @@ PATCHES: tuple[tuple[str, dict[str, Any], str], ...] = (
     ),
 )
 
+RESPONSES = "/responses"
+PATCHES_OF_RESPONSES: tuple[tuple[str, dict[str, Any], str], ...] = (
+    (
+        "components/schemas/ModelResponseProperties/properties/user",
+        NULL,
+        "its own examples of responses have null",
+    ),
+    (
+        "components/schemas/ResponseUsage",
+        NULL,
+        "its own examples of responses that are not done have null",
+    ),
+    (
+        "components/schemas/InputItem",
+        {"$ref": f"{ROOT}#/components/schemas/EasyInputMessage"},
+        "a message of parts is two of its alternatives, of which one may fit; its examples send it",
+    ),
+)
+
 # What the SDK knows and the document does not have yet.
 NOT_IN_SPEC = ("/webhook_endpoints", "/webhook_event_types")
 
@@ -153,7 +162,10 @@ class Spec:
 
     def __init__(self, document: dict[str, Any]) -> None:
         self._document = _nullable_rewritten(document)
-        for place, besides, _reason in PATCHES:
+        has_responses = any(path.startswith(RESPONSES) for path in self._document["paths"])
+        # A document of a part of OpenAI's API may leave them out as a whole.
+        self._left_out = NOT_IN_SPEC if has_responses else (*NOT_IN_SPEC, RESPONSES)
+        for place, besides, _reason in PATCHES + (PATCHES_OF_RESPONSES if has_responses else ()):
             _patch(self._document, place, besides)
         resource = DRAFT202012.create_resource(self._document)
         self._registry: Registry[Any] = Registry().with_resource(ROOT, resource)
@@ -177,7 +189,7 @@ class Spec:
 
     def _operation(self, endpoint: Endpoint) -> str | None:
         """Return the pointer to an endpoint's operation, or None where the document has none."""
-        if endpoint.path.startswith(NOT_IN_SPEC):
+        if endpoint.path.startswith(self._left_out):
             return None
         path = self._paths.get(_shape(endpoint.path))
         if path is None or endpoint.method.lower() not in self._document["paths"][path]:

@@ -193,6 +193,12 @@ LIKELIHOOD = {
         ),
         ({"role": "user"}, "input.0.content", "missing_required_parameter"),
         ({"role": "user", "content": [ANSWER]}, "input.0.content.0.type", "invalid_value"),
+        ({"role": "user", "content": [{"type": "x"}]}, "input.0.content.0", "invalid_value"),
+        (
+            {"role": "user", "content": [{**QUESTION, "text": 5}]},
+            "input.0.content.0.text",
+            "invalid_value",
+        ),
         (
             {"role": "assistant", "content": [ANSWER, QUESTION]},
             "input.0.content.1.type",
