@@ -6,6 +6,7 @@ from openai.types.chat.completion_create_params import CompletionCreateParamsNon
 
 from conformance.fields.probe import ABSENT, Answer, Endpoint, Honoured, Refused, echoes
 
+TEXT = {"type": "text", "text": "ask 001"}
 QUESTION = [{"role": "user", "content": "ask 001"}]
 # The base model at a high temperature: every setting of the sampling changes the text.
 LOOSE = {"model": "{base_model}", "temperature": 2, "seed": 1}
@@ -70,7 +71,7 @@ ENDPOINTS = (
                 value="system",
                 other="user",
                 shows=more_prompt_tokens,
-                wrong=("tool", "function", "king"),
+                wrong=("king", None),
                 values="`system`, `developer`, `user`, `assistant`",
             ),
             "messages[].content": Honoured(
@@ -85,7 +86,7 @@ ENDPOINTS = (
                 other="text",
                 beside={"messages[].content[].text": "ask 001"},
                 shows=lambda sent, other: text(sent) == "yes",
-                wrong=("image_url", "input_audio", "file", "refusal"),
+                wrong=("letter", None),
                 values="`text`",
             ),
             "messages[].content[].text": Honoured(
@@ -95,21 +96,20 @@ ENDPOINTS = (
                 shows=more_prompt_tokens,
                 wrong=(5,),
             ),
+            "messages[].content[].prompt_cache_breakpoint": Refused(
+                value={"mode": "explicit"}, beside={"messages[].content": [TEXT]}
+            ),
             **{
-                f"messages[].content[].{name}": Refused(
-                    value=value,
-                    beside={
-                        "messages[].content": [{"type": "text", "text": "ask 001"}],
-                    },
-                )
-                for name, value in {
-                    "prompt_cache_breakpoint": {"mode": "explicit"},
+                f"messages[].content[]<{kind}>": Refused(value={"type": kind, kind: value})
+                for kind, value in {
                     "image_url": {"url": "data:,"},
                     "input_audio": {"data": "", "format": "wav"},
                     "file": {"file_id": "file-1"},
-                    "refusal": "no",
                 }.items()
             },
+            "messages[].content[]<refusal>": Refused(
+                value={"type": "refusal", "refusal": "no"}, beside={"messages[].role": "assistant"}
+            ),
             "messages[].name": Refused(value="ann"),
             "messages[].refusal": Refused(value="no", neutral=(None,)),
             "messages[].audio": Refused(value={"id": "audio_1"}, neutral=(None,)),
@@ -164,7 +164,7 @@ ENDPOINTS = (
             "logprobs": Honoured(
                 value=True,
                 shows=lambda sent, other: (
-                    len(logprobs(sent)["content"]) == sent.value["usage"]["completion_tokens"]
+                    "".join(one["token"] for one in logprobs(sent)["content"]) == text(sent)
                     and logprobs(other) is None
                 ),
                 wrong=("yes", 1),

@@ -155,6 +155,7 @@ ENDPOINTS = (
         path="/fine_tuning/jobs",
         params=JobListParams,
         encoding="query",
+        base={"limit": 100},
         fields={
             "after": Honoured(
                 value="{newest_job}", shows=after_first, wrong=("ftjob-x",), values="a job's id"

@@ -5,7 +5,7 @@ from typing import Any
 from openai.types.responses import InputTokenCountParams
 from openai.types.responses.input_item_list_params import InputItemListParams
 from openai.types.responses.response_create_params import ResponseCreateParamsNonStreaming
-from openai.types.responses.response_retrieve_params import ResponseRetrieveParamsStreaming
+from openai.types.responses.response_retrieve_params import ResponseRetrieveParamsNonStreaming
 
 from conformance.fields.chat import LEDGER
 from conformance.fields.files import after_first, reversed_order, shorter
@@ -340,7 +340,7 @@ ENDPOINTS = (
     Endpoint(
         method="GET",
         path=RESPONSE,
-        params=ResponseRetrieveParamsStreaming,
+        params=ResponseRetrieveParamsNonStreaming,
         encoding="query",
         fields={
             "include": Refused(value=[LOGPROBS]),

@@ -182,7 +182,7 @@ LIKELIHOOD = {
     ("item", "param", "code"),
     [
         (5, "input.0", "invalid_value"),
-        ({"type": "unheard_of"}, "input.0", "invalid_value"),
+        ({"type": "unheard_of"}, "input.0.type", "invalid_value"),
         ({"role": "user", "content": "x", "name": "n"}, "input.0.name", "unknown_parameter"),
         ({"role": "robot", "content": "x"}, "input.0.role", "invalid_value"),
         ({"role": "user", "content": "x", "id": "mine"}, "input.0.id", "invalid_value"),
@@ -193,7 +193,7 @@ LIKELIHOOD = {
         ),
         ({"role": "user"}, "input.0.content", "missing_required_parameter"),
         ({"role": "user", "content": [ANSWER]}, "input.0.content.0.type", "invalid_value"),
-        ({"role": "user", "content": [{"type": "x"}]}, "input.0.content.0", "invalid_value"),
+        ({"role": "user", "content": [{"type": "x"}]}, "input.0.content.0.type", "invalid_value"),
         (
             {"role": "user", "content": [{**QUESTION, "text": 5}]},
             "input.0.content.0.text",
@@ -206,7 +206,7 @@ LIKELIHOOD = {
         ),
         (
             {"type": "function_call_output", "call_id": "c", "output": [ANSWER]},
-            "input.0.output.0",
+            "input.0.output.0.type",
             "invalid_value",
         ),
         (
