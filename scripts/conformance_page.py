@@ -6,7 +6,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from conformance.fields.probe import Endpoint, Honoured, Refused  # noqa: E402
+from conformance.fields.probe import Disclosed, Endpoint, Honoured, Probe, Refused  # noqa: E402
+from conformance.fields.surface import SURFACE, endpoints, shape  # noqa: E402
 from conformance.fields.table import ENDPOINTS  # noqa: E402
 
 PAGE = ROOT / "docs" / "reference" / "conformance.md"
@@ -18,38 +19,31 @@ every field of this page to a running server, with values that show its effect a
 it cannot honour. Written by `scripts/conformance_page.py`.
 
 A field with parts is listed by its parts, unless it is refused as a whole; `[]` stands for each
-item of a list. An unknown field of a body is refused by its name too. What answers hold beyond
-OpenAI's types is in [extensions.md](extensions.md).
+item of a list, `[]<kind>` for items of that `type`, which are refused as a whole. An unknown field
+of a body or a query is refused by its name too. What answers hold beyond OpenAI's types is in
+[extensions.md](extensions.md).
 """
+WHAT = {Honoured: "honoured", Refused: "refused", Disclosed: "taken, not acted on"}
 
 
 def rows(endpoint: Endpoint) -> list[str]:
     """Return a row a field."""
-    found = []
-    for name in endpoint.listed():
-        probe = endpoint.fields[name]
-        if isinstance(probe, Honoured):
-            what, values = "honoured", probe.values
-        else:
-            what, values = "refused", neutral(probe)
-        found.append(f"| `{name}` | {what} | {values} |")
-    return found
+    return [
+        f"| `{name}` | {WHAT[type(endpoint.fields[name])]} | {values(endpoint.fields[name])} |"
+        for name in endpoint.listed()
+    ]
 
 
-def neutral(probe: Refused) -> str:
-    """Return which values of a refused field ask for nothing, and are taken."""
+def values(probe: Probe) -> str:
+    """Return what the page says of a field's values: those that are taken."""
+    if not isinstance(probe, Refused):
+        return probe.values
     words = {None: "null", True: "true", False: "false"}
-    values = [
+    neutral = [
         words[value] if value is None or isinstance(value, bool) else str(value).replace("'", '"')
         for value in probe.neutral
     ]
-    return "" if not values else "but for " + ", ".join(f"`{value}`" for value in values)
-
-
-def counted(endpoints: tuple[Endpoint, ...]) -> tuple[int, int]:
-    """Return how many fields there are, and how many of them are honoured."""
-    probes = [one.fields[name] for one in endpoints for name in one.listed()]
-    return len(probes), sum(isinstance(probe, Honoured) for probe in probes)
+    return "" if not neutral else "but for " + ", ".join(f"`{value}`" for value in neutral)
 
 
 def page() -> str:
@@ -59,16 +53,71 @@ def page() -> str:
         parts.append(f"\n## `{endpoint}`\n")
         if not endpoint.listed():
             parts.append("No fields but those of the path.\n")
-            continue
-        parts.append("| field | | values |\n|---|---|---|\n" + "\n".join(rows(endpoint)) + "\n")
+        else:
+            table = "\n".join(rows(endpoint))
+            parts.append(f"| field | | values |\n|---|---|---|\n{table}\n")
         parts += [f"\nThe parts of `{name}`: {why}.\n" for name, why in endpoint.whole.items()]
-    every, honoured = counted(ENDPOINTS)
-    parts.append(
-        f"\n## In numbers\n\n{len(ENDPOINTS)} endpoints, {every} fields: {honoured} honoured"
-        f" ({100 * honoured / every:.1f} %), {every - honoured} refused by name"
-        f" ({100 * (every - honoured) / every:.1f} %), none ignored.\n"
-    )
-    return "".join(parts)
+        if endpoint.note:
+            parts.append(f"\n{endpoint.note}\n")
+    return "".join([*parts, elsewhere(), in_numbers()])
+
+
+def elsewhere() -> str:
+    """Return the endpoints that are not served."""
+    served = {shape(one.method, one.path) for one in ENDPOINTS}
+    found = []
+    for priority, paths in SURFACE.items():
+        for path, methods in paths.items():
+            missing = [one for one in methods.split() if shape(one, path) not in served]
+            if missing:
+                found.append(f"| `{path}` | {', '.join(missing)} | {priority} |")
+    return f"""
+## In another release
+
+Endpoints of OpenAI's that this release does not serve: a request to one is refused as one to an
+unknown URL is. MUST is the line from a file to a tuned model's answers, SHOULD what a platform
+around it needs, LATER the rest. Audio, images, video, realtime, assistants and vector stores are no
+part of the list.
+
+| path | methods | priority |
+|---|---|---|
+{chr(10).join(found)}
+"""
+
+
+def in_numbers() -> str:
+    """Return how much of it all there is."""
+    probes = [one.fields[name] for one in ENDPOINTS for name in one.listed()]
+    served = {shape(one.method, one.path) for one in ENDPOINTS}
+    kinds = [sum(isinstance(probe, kind) for probe in probes) for kind in WHAT]
+    honoured, refused, disclosed = (share(count, len(probes)) for count in kinds)
+    must, should = endpoints("MUST"), endpoints("SHOULD")
+    wanted = [*must, *should]
+    in_all = share(count(wanted, served), len(wanted))
+    return f"""
+## In numbers
+
+{len(ENDPOINTS)} endpoints are served. Their requests have {len(probes)} fields:
+
+- {honoured} honoured
+- {refused} refused by name
+- {disclosed} taken and not acted on, as the answer says
+- none ignored
+
+Fields of endpoints in another release are not among them. Of OpenAI's {len(wanted)} endpoints that
+are MUST or SHOULD, {in_all} are served: {count(must, served)} of {len(must)} MUST and
+{count(should, served)} of {len(should)} SHOULD.
+"""
+
+
+def count(wanted: list[str], served: set[str]) -> int:
+    """Return how many endpoints are served."""
+    return sum(one in served for one in wanted)
+
+
+def share(part: int, whole: int) -> str:
+    """Return a number and its percentage."""
+    return f"{part} ({100 * part / whole:.1f} %)"
 
 
 if __name__ == "__main__":

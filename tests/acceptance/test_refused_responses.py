@@ -34,8 +34,8 @@ def error_of(response: httpx2.Response, status: int) -> dict[str, Any]:
         ({"input": ["x"]}, "input.0", "invalid_value"),
         ({"input": [{"role": "user"}]}, "input.0.content", "missing_required_parameter"),
         ({"input": [{"role": "tool", "content": "x"}]}, "input.0.role", "invalid_value"),
-        ({"input": [{"type": "nothing"}]}, "input.0", "invalid_value"),
-        ({"tools": [{"type": "nothing"}]}, "tools.0", "invalid_value"),
+        ({"input": [{"type": "nothing"}]}, "input.0.type", "invalid_value"),
+        ({"tools": [{"type": "nothing"}]}, "tools.0.type", "invalid_value"),
         (
             {"input": [{"role": "user", "content": [{"type": "output_text", "text": "x"}]}]},
             "input.0.content.0.type",

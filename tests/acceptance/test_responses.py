@@ -255,6 +255,11 @@ def test_an_answer_can_be_sent_back_as_it_came(client: OpenAI) -> None:
         sent_back = client.responses.create(**GREEDY, input=items)
         assert tokens(sent_back) == tokens(chained)
         assert sent_back.output_text == chained.output_text
+        kept = client.responses.input_items.list(sent_back.id, order="asc").data[1]
+        assert kept.to_dict() == first.output[0].to_dict()
+    with pytest.raises(openai.BadRequestError, match="Duplicate item found") as caught:
+        client.responses.create(**GREEDY, input=items, previous_response_id=first.id)
+    assert caught.value.param == "input.1.id"
 
 
 def test_a_conversation_is_gone_on_from_after_a_stream_and_without_input(client: OpenAI) -> None:

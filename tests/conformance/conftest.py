@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from openai import OpenAI
 
+from support.receivers import Receiver, receiving
 from support.server import (
     BASE,
     Server,
@@ -26,8 +27,16 @@ def models(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Return a server that tests share; it is not to be harmed."""
-    with Server(tmp_path_factory.mktemp("shared"), models) as running:
+    """Return a server that tests share, which may send to loopback; it is not to be harmed."""
+    settings = {"TUNERY_WEBHOOKS__ALLOW_PRIVATE": "true"}
+    with Server(tmp_path_factory.mktemp("shared"), models, **settings) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def receiver() -> Iterator[Receiver]:
+    """Return a receiver of webhooks that takes everything."""
+    with receiving() as running:
         yield running
 
 

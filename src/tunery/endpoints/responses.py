@@ -22,7 +22,7 @@ from tunery.services.chat import ChatRequest
 from tunery.wire.refusals import answered_before
 from tunery.wire.requests import from_wire_value
 from tunery.wire.response_events import EventMaker
-from tunery.wire.response_items import from_wire_input, to_messages
+from tunery.wire.response_items import check_new, from_wire_input, to_messages
 from tunery.wire.responses import (
     ResponseMaker,
     check_count,
@@ -112,6 +112,7 @@ def _conversation(
         earlier = responses.earlier_items(
             parts.database, caller.tenant, previous_id, parts.engine_context_tokens
         )
+        check_new(items, earlier)
     return to_messages([*earlier, *items])
 
 

@@ -2,13 +2,14 @@
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import ConfigDict, Discriminator, Field, StrictBool, Tag
+from pydantic import ConfigDict, Discriminator, Field, StrictBool, StrictFloat, StrictInt, Tag
 
 from tunery.protocol.base import Request
 from tunery.protocol.tools import ToolName
 
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
 CallId = Annotated[str, Field(min_length=1, max_length=64)]
+MessageId = Annotated[str, Field(max_length=64, pattern="^msg[A-Za-z0-9_-]+$")]
 
 
 class PromptCacheBreakpoint(Request):
@@ -48,13 +49,27 @@ class InputFile(Request):
     prompt_cache_breakpoint: PromptCacheBreakpoint | None = None
 
 
+class KnownToken(Request):
+    """A token that might have stood here, and its log-probability."""
+
+    token: str
+    bytes: list[Annotated[StrictInt, Field(ge=0, le=255)]]
+    logprob: Annotated[StrictFloat | StrictInt, Field(allow_inf_nan=False)]
+
+
+class KnownLikelihood(KnownToken):
+    """A token of an earlier answer, and the likeliest ones in its place."""
+
+    top_logprobs: list[KnownToken]
+
+
 class OutputText(Request):
     """A piece of an earlier answer, as it came."""
 
     type: Literal["output_text"]
     text: str
     annotations: list[dict[str, Any]] | None = None
-    logprobs: list[dict[str, Any]] | None = None
+    logprobs: list[KnownLikelihood] | None = None
 
 
 class Refusal(Request):
@@ -64,9 +79,33 @@ class Refusal(Request):
     refusal: str
 
 
-InputPart = Annotated[InputText | InputImage | InputFile, Field(discriminator="type")]
+def _part_kind(value: Any) -> str:
+    """Return the tag of a part: in brackets, which no field's name has."""
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return f"[{kind}]"
+
+
+def _one_of(*kinds: str) -> Discriminator:
+    return Discriminator(
+        _part_kind,
+        custom_error_type="unknown_part",
+        custom_error_message="Input should be a part of type " + " or ".join(map(repr, kinds)),
+    )
+
+
+InputPart = Annotated[
+    Annotated[InputText, Tag("[input_text]")]
+    | Annotated[InputImage, Tag("[input_image]")]
+    | Annotated[InputFile, Tag("[input_file]")],
+    _one_of("input_text", "input_image", "input_file"),
+]
 MessagePart = Annotated[
-    InputText | InputImage | InputFile | OutputText | Refusal, Field(discriminator="type")
+    Annotated[InputText, Tag("[input_text]")]
+    | Annotated[InputImage, Tag("[input_image]")]
+    | Annotated[InputFile, Tag("[input_file]")]
+    | Annotated[OutputText, Tag("[output_text]")]
+    | Annotated[Refusal, Tag("[refusal]")],
+    _one_of("input_text", "input_image", "input_file", "output_text", "refusal"),
 ]
 
 
@@ -76,7 +115,7 @@ class Message(Request):
     role: Literal["user", "assistant", "system", "developer"]
     content: str | list[MessagePart]
     type: Literal["message"] | None = None
-    id: str | None = None
+    id: MessageId | None = None
     status: ItemStatus | None = None
     phase: Literal["commentary", "final_answer"] | None = None
 

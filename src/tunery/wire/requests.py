@@ -24,7 +24,15 @@ def from_wire_value(value: Any, wire: type[Wire]) -> Wire:
 
 def invalid_shape(error: ValidationError) -> InvalidRequest:
     """Return one line for the first thing that is wrong with a body."""
-    return first_error(error.errors(include_url=False, include_context=False, include_input=False))
+    return first_error([_at_type(one) for one in error.errors(include_url=False)])
+
+
+def _at_type(error: ErrorDetails) -> ErrorDetails:
+    """Return the error of a value whose `type` is no known one as that of its `type`."""
+    given = error["input"]
+    if error["type"] in _UNKNOWN_KINDS and isinstance(given, dict) and "type" in given:
+        return {**error, "loc": (*error["loc"], "type")}
+    return error
 
 
 def first_error(errors: list[ErrorDetails]) -> InvalidRequest:
@@ -35,14 +43,7 @@ def first_error(errors: list[ErrorDetails]) -> InvalidRequest:
     """
     top = _path_to_union(errors[0])
     same = [error for error in errors if _path(error)[: len(top)] == top]
-    # An alternative whose `type` was not given is not the one that was meant.
-    others = [
-        error["loc"][:-1]
-        for error in same
-        if error["type"] == "literal_error" and error["loc"][-1] == "type"
-    ]
-    meant_ones = [e for e in same if not any(e["loc"][: len(o)] == o for o in others)]
-    same = meant_ones or same
+    same = _of_the_type_given(same)
 
     def nearness(error: ErrorDetails) -> tuple[int, int]:
         depth = len(_path(error))
@@ -74,6 +75,21 @@ def first_error(errors: list[ErrorDetails]) -> InvalidRequest:
     )
 
 
+def _of_the_type_given(errors: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Return the errors without those of alternatives whose `type` was not given.
+
+    Where it is the `type` of none, that is what is wrong.
+    """
+    of_types = [
+        error for error in errors if error["type"] == "literal_error" and error["loc"][-1] == "type"
+    ]
+    others = [error["loc"][:-1] for error in of_types]
+    rest = [e for e in errors if not any(e["loc"][: len(other)] == other for other in others)]
+    depth = max((len(_path(error)) for error in of_types), default=0)
+    return rest if any(len(_path(error)) >= depth for error in rest) else of_types or errors
+
+
+_UNKNOWN_KINDS = ("unknown_item", "unknown_part", "unknown_tool", "part_type", "grader_type")
 _MISMATCHES = ("string_type", "int_type", "float_type", "list_type", "dict_type", "literal_error")
 
 

@@ -10,7 +10,6 @@ from tunery.protocol.response_items import (
     Input,
     InputText,
     Message,
-    MessagePart,
     OutputText,
     Refusal,
 )
@@ -24,8 +23,11 @@ def check_input(given: Input | None) -> None:
     """Raise InvalidRequest that names the first field which is wrong or cannot be honoured."""
     items = given if isinstance(given, list) else []
     messages = [(f"input.{n}", item) for n, item in enumerate(items) if isinstance(item, Message)]
+    known: set[str] = set()
     for where, message in messages:
         _check_parts(where, message)
+        if message.id is not None:
+            _add_id(where, message.id, known)
     for number, item in enumerate(items):
         if not isinstance(item, Message):
             raise unsupported(
@@ -40,8 +42,26 @@ def from_wire_input(given: Input | None) -> list[Item]:
     if given is None:
         return []
     if isinstance(given, str):
-        return [_item("user", [given])]
-    return [_item(item.role, _texts(item.content)) for item in given if isinstance(item, Message)]
+        return [_item(Message(role="user", content=given))]
+    return [_item(item) for item in given if isinstance(item, Message)]
+
+
+def check_new(items: Iterable[Item], earlier: Iterable[Item]) -> None:
+    """Raise InvalidRequest for an item under an id that the conversation has already."""
+    known = {item["id"] for item in earlier}
+    for number, item in enumerate(items):
+        _add_id(f"input.{number}", item["id"], known)
+
+
+def _add_id(where: str, item_id: str, known: set[str]) -> None:
+    if item_id in known:
+        raise InvalidRequest(
+            f"Duplicate item found with id {item_id}. Remove duplicate items from your input and"
+            " try again.",
+            param=f"{where}.id",
+            code="invalid_value",
+        )
+    known.add(item_id)
 
 
 def to_messages(items: Iterable[Item]) -> list[dict[str, Any]]:
@@ -55,26 +75,35 @@ def to_messages(items: Iterable[Item]) -> list[dict[str, Any]]:
     ]
 
 
-def _item(role: str, texts: list[str]) -> Item:
-    parts: list[dict[str, Any]] = [{"type": "input_text", "text": text} for text in texts]
-    if role == "assistant":
-        parts = [
-            {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
-            for text in texts
-        ]
+def _item(message: Message) -> Item:
+    """Return a message as it is kept and listed: what came with an earlier answer stays with it."""
+    given = message.content
+    texts: list[InputText | OutputText] = (
+        [InputText(type="input_text", text=given)]
+        if isinstance(given, str)
+        else [part for part in given if isinstance(part, InputText | OutputText)]
+    )
+    of_answer = message.role == "assistant"
     return {
-        "id": new_id("msg_"),
+        "id": message.id or new_id("msg_"),
         "type": "message",
-        "status": "completed",
-        "role": role,
-        "content": parts,
+        "status": message.status or "completed",
+        "role": message.role,
+        "content": [
+            _output_part(part) if of_answer else {"type": "input_text", "text": part.text}
+            for part in texts
+        ],
     }
 
 
-def _texts(content: str | list[MessagePart]) -> list[str]:
-    if isinstance(content, str):
-        return [content]
-    return [part.text for part in content if isinstance(part, InputText | OutputText)]
+def _output_part(part: InputText | OutputText) -> dict[str, Any]:
+    told = (part.logprobs or []) if isinstance(part, OutputText) else []
+    return {
+        "type": "output_text",
+        "text": part.text,
+        "annotations": [],
+        "logprobs": [one.model_dump() for one in told],
+    }
 
 
 def _check_parts(where: str, message: Message) -> None:

@@ -33,6 +33,10 @@ REFUSED_IN_INPUT: dict[str, tuple[Any, ...]] = {
     "parallel_tool_calls": (True,),
     "conversation": (),
 }
+REFUSED_IN_COUNT: dict[str, tuple[Any, ...]] = {
+    "personality": (),
+    "truncation": ("disabled",),  # what is counted is the whole input
+}
 REFUSED: dict[str, tuple[Any, ...]] = REFUSED_IN_INPUT | {
     "max_tool_calls": (),
     "service_tier": ("auto", "default"),
@@ -69,7 +73,7 @@ def check_request(request: CreateResponseRequest) -> None:
 def check_count(request: CountInputTokensRequest) -> str:
     """Return the model to count for; raise InvalidRequest as `check_request` does."""
     _check_asked(request)
-    refuse_fields(request, REFUSED_IN_INPUT | {"personality": ()})
+    refuse_fields(request, REFUSED_IN_INPUT | REFUSED_IN_COUNT)
     if request.model is None:
         raise _missing("model")
     return request.model

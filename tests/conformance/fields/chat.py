@@ -4,11 +4,14 @@ from typing import Any
 
 from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
 
-from conformance.fields.probe import ABSENT, Answer, Endpoint, Honoured, Refused
+from conformance.fields.probe import ABSENT, Answer, Endpoint, Honoured, Refused, echoes
 
+TEXT = {"type": "text", "text": "ask 001"}
 QUESTION = [{"role": "user", "content": "ask 001"}]
 # The base model at a high temperature: every setting of the sampling changes the text.
 LOOSE = {"model": "{base_model}", "temperature": 2, "seed": 1}
+# The base model at its likeliest, which goes on for as long as it may.
+GREEDY = {"model": "{base_model}", "max_tokens": 32}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
 LEDGER = "tests/conformance/test_fields.py::test_the_end_user_stands_in_the_ledger"
 
@@ -21,6 +24,11 @@ def text(answer: Answer) -> str:
 def other_text(sent: Answer, other: Answer) -> bool:
     """Whether two answers have other texts."""
     return text(sent) != text(other)
+
+
+def logprobs(answer: Answer) -> Any:
+    """Return what a whole answer says of its tokens' probabilities."""
+    return answer.value["choices"][0]["logprobs"]
 
 
 def completion_tokens(count: int) -> Any:
@@ -63,7 +71,7 @@ ENDPOINTS = (
                 value="system",
                 other="user",
                 shows=more_prompt_tokens,
-                wrong=("tool", "function", "king"),
+                wrong=("king", None),
                 values="`system`, `developer`, `user`, `assistant`",
             ),
             "messages[].content": Honoured(
@@ -78,7 +86,7 @@ ENDPOINTS = (
                 other="text",
                 beside={"messages[].content[].text": "ask 001"},
                 shows=lambda sent, other: text(sent) == "yes",
-                wrong=("image_url", "input_audio", "file", "refusal"),
+                wrong=("letter", None),
                 values="`text`",
             ),
             "messages[].content[].text": Honoured(
@@ -88,21 +96,20 @@ ENDPOINTS = (
                 shows=more_prompt_tokens,
                 wrong=(5,),
             ),
+            "messages[].content[].prompt_cache_breakpoint": Refused(
+                value={"mode": "explicit"}, beside={"messages[].content": [TEXT]}
+            ),
             **{
-                f"messages[].content[].{name}": Refused(
-                    value=value,
-                    beside={
-                        "messages[].content": [{"type": "text", "text": "ask 001"}],
-                    },
-                )
-                for name, value in {
-                    "prompt_cache_breakpoint": {"mode": "explicit"},
+                f"messages[].content[]<{kind}>": Refused(value={"type": kind, kind: value})
+                for kind, value in {
                     "image_url": {"url": "data:,"},
                     "input_audio": {"data": "", "format": "wav"},
                     "file": {"file_id": "file-1"},
-                    "refusal": "no",
                 }.items()
             },
+            "messages[].content[]<refusal>": Refused(
+                value={"type": "refusal", "refusal": "no"}, beside={"messages[].role": "assistant"}
+            ),
             "messages[].name": Refused(value="ann"),
             "messages[].refusal": Refused(value="no", neutral=(None,)),
             "messages[].audio": Refused(value={"id": "audio_1"}, neutral=(None,)),
@@ -136,6 +143,65 @@ ENDPOINTS = (
             "seed": Honoured(
                 value=2, other=3, beside=LOOSE, shows=other_text, wrong=("x", 1.5), values="64 bits"
             ),
+            **{
+                f"{name}_penalty": Honoured(
+                    value=2,
+                    other=0,
+                    beside=GREEDY,
+                    shows=other_text,
+                    wrong=(-2.1, 2.1, "much"),
+                    values="-2 to 2",
+                )
+                for name in ("presence", "frequency")
+            },
+            "logit_bias": Honoured(
+                value={"5": 100},
+                beside=GREEDY,
+                shows=other_text,
+                wrong=({"x": 1}, {"5": 101}, {"999999": 1}, []),
+                values="-100 to 100 for each of up to 1024 token ids",
+            ),
+            "logprobs": Honoured(
+                value=True,
+                shows=lambda sent, other: (
+                    "".join(one["token"] for one in logprobs(sent)["content"]) == text(sent)
+                    and logprobs(other) is None
+                ),
+                wrong=("yes", 1),
+                values="true, false",
+            ),
+            "top_logprobs": Honoured(
+                value=2,
+                beside={"logprobs": True},
+                shows=lambda sent, other: (
+                    len(logprobs(sent)["content"][0]["top_logprobs"]) == 2
+                    and logprobs(other)["content"][0]["top_logprobs"] == []
+                ),
+                wrong=(-1, 21, "2"),
+                values="0 to 20, with `logprobs`",
+            ),
+            "n": Honoured(
+                value=2,
+                shows=lambda sent, other: (
+                    (len(sent.value["choices"]), len(other.value["choices"])) == (2, 1)
+                ),
+                wrong=(0, 129, "2"),
+                values="1 to 128",
+            ),
+            "store": Honoured(
+                value=True,
+                proof="tests/acceptance/test_stored_completions.py::"
+                "test_only_what_was_to_be_stored_is_listed_oldest_first",
+                wrong=("yes", 1),
+                values="true, false",
+            ),
+            "metadata": Honoured(
+                value={"k": "v"},
+                beside={"store": True},
+                shows=echoes("metadata", value={"k": "v"}),
+                wrong=({"k" * 65: "v"}, {"k": "v" * 513}, {"k": 1}, "k"),
+                values="16 keys of 64 characters, values of 512; with `store`",
+            ),
             "stop": Honoured(
                 value=["es"],
                 shows=lambda sent, other: (text(sent), text(other)) == ("y", "yes"),
@@ -168,28 +234,20 @@ ENDPOINTS = (
                 value="ann", proof=LEDGER, wrong=(5, "x" * 513), values="512"
             ),
             "audio": Refused(value={"voice": "alloy", "format": "wav"}),
-            "frequency_penalty": Refused(value=0.5, neutral=(0,)),
             "function_call": Refused(value="auto", neutral=("none",)),
             "functions": Refused(value=[{"name": "f"}]),
-            "logit_bias": Refused(value={"5": 1}, neutral=({},)),
-            "logprobs": Refused(value=True, neutral=(False,)),
-            "metadata": Refused(value={"k": "v"}),
             "modalities": Refused(value=["text", "audio"], neutral=(["text"],)),
             "moderation": Refused(value={"model": "omni-moderation-latest"}),
-            "n": Refused(value=2, neutral=(1,)),
             "parallel_tool_calls": Refused(value=True),
             "prediction": Refused(value={"type": "content", "content": "yes"}),
-            "presence_penalty": Refused(value=0.5, neutral=(0,)),
             "prompt_cache_key": Refused(value="key"),
             "prompt_cache_options": Refused(value={"mode": "implicit"}),
             "prompt_cache_retention": Refused(value="24h"),
             "reasoning_effort": Refused(value="low"),
             "response_format": Refused(value={"type": "json_object"}, neutral=({"type": "text"},)),
             "service_tier": Refused(value="priority", neutral=("auto", "default")),
-            "store": Refused(value=True, neutral=(False,)),
             "tool_choice": Refused(value="auto", neutral=("none",)),
             "tools": Refused(value=[TOOL], neutral=([],)),
-            "top_logprobs": Refused(value=2, neutral=(0,)),
             "verbosity": Refused(value="low"),
             "web_search_options": Refused(value={}),
         },

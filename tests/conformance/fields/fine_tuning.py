@@ -5,10 +5,14 @@ from typing import Any
 from openai.types.fine_tuning import JobCreateParams, JobListEventsParams, JobListParams
 from openai.types.fine_tuning.jobs import CheckpointListParams
 
-from conformance.fields.files import after_first, shorter
+from conformance.fields.files import after_first, page_ids, shorter
 from conformance.fields.probe import ABSENT, Answer, Endpoint, Honoured, Refused, echoes
 
 SUPERVISED = ("method", "supervised", "hyperparameters")
+
+
+LABEL = {"label": "conformance"}
+"""What one of the server's jobs, and one of its stored completions, carries as metadata."""
 
 
 def number(name: str, value: Any, wrong: tuple[Any, ...], values: str, *, legacy: bool) -> Honoured:
@@ -41,9 +45,10 @@ WANDB_FIELDS: dict[str, tuple[Any, Any, tuple[Any, ...], str]] = {
 }
 
 
-def none_has_it(sent: Answer, other: Answer) -> bool:
-    """Whether a filter that fits nothing leaves nothing of a list."""
-    return len(sent.value["data"]) == 0 < len(other.value["data"])
+def labelled(sent: Answer, other: Answer) -> bool:
+    """Whether a filter leaves those of a list that carry the label of `LABEL`, and only those."""
+    wanted = [one["id"] for one in other.value["data"] if one["metadata"] == LABEL]
+    return page_ids(sent) == wanted != page_ids(other)
 
 
 ENDPOINTS = (
@@ -52,7 +57,7 @@ ENDPOINTS = (
         path="/fine_tuning/jobs",
         params=JobCreateParams,
         base={"model": "{base_model}", "training_file": "{file_id}"},
-        undo="/fine_tuning/jobs/{id}/cancel",
+        undo="POST /fine_tuning/jobs/{id}/cancel",
         fields={
             "model": Honoured(
                 value="{model}",
@@ -150,14 +155,15 @@ ENDPOINTS = (
         path="/fine_tuning/jobs",
         params=JobListParams,
         encoding="query",
+        base={"limit": 100},
         fields={
             "after": Honoured(
                 value="{newest_job}", shows=after_first, wrong=("ftjob-x",), values="a job's id"
             ),
             "limit": Honoured(value=1, shows=shorter, wrong=(0, 101, "few"), values="1 to 100"),
             "metadata": Honoured(
-                value={"k": "no job has this"},
-                shows=none_has_it,
+                value=LABEL,
+                shows=labelled,
                 wrong=({"": "v"}, {"k" * 65: "v"}, {"k": "v" * 513}, "k"),
                 values="`metadata[k]=v`, or `metadata=null` for jobs without",
             ),

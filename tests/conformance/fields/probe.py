@@ -1,5 +1,6 @@
 """An entry of the tables: a field, what is sent in it, and what has to come of it."""
 
+import re
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -62,7 +63,21 @@ class Refused:
     beside: Mapping[str, Any] = field(default_factory=dict)
 
 
-Probe = Honoured | Refused
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disclosed:
+    """A field that is taken and not acted on, as each answer says: `says` sees it say so.
+
+    Each of `wrong` is refused by name.
+    """
+
+    value: Any
+    says: Callable[[Answer], bool]
+    wrong: tuple[Any, ...] = ()
+    beside: Mapping[str, Any] = field(default_factory=dict)
+    values: str = ""
+
+
+Probe = Honoured | Refused | Disclosed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +86,12 @@ class Endpoint:
 
     `params` is the SDK's TypedDict, or None for a request without fields. `whole` are fields whose
     parts are not listed one by one, with the reason. Names in braces, in the path and in values,
-    stand for ids of the live server. `undo` names a path to POST to after each request that was
-    taken; `{id}` in it is the id of what was made. `admin` requests come with an admin key.
+    stand for ids of the live server. `undo` is the request that follows each one that was taken;
+    `{id}` in it is the id of what was made. `admin` requests come with an admin key. `note` is what
+    the page says besides.
+
+    A path names a field: `a.b`, `a[].b` for each item of a list, and `a[]<kind>` for items whose
+    `type` is that kind, as a whole.
     """
 
     method: str
@@ -84,6 +103,7 @@ class Endpoint:
     whole: Mapping[str, str] = field(default_factory=dict)
     undo: str = ""
     admin: bool = False
+    note: str = ""
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -106,7 +126,9 @@ class Endpoint:
                     yield path
                 seen: set[str] = set()
                 for one in inner:
-                    found = [p for p in self._listed(one, f"{path}{mark}.") if p not in seen]
+                    item = f"{path}{mark}<{_kind(one)}>"
+                    parts = [item] if item in self.fields else self._listed(one, f"{path}{mark}.")
+                    found = [part for part in parts if part not in seen]
                     seen.update(found)
                     yield from found
             else:
@@ -114,11 +136,28 @@ class Endpoint:
 
     def required(self) -> list[str]:
         """Return the fields at the top that a request needs."""
-        return [] if self.params is None else sorted(self.params.__required_keys__)
+        if self.params is None:
+            return []
+        # Not __required_keys__ alone: it does not see through annotations that are strings.
+        hints = typing_extensions.get_type_hints(self.params, include_extras=True)
+        origins: dict[str, Any] = {name: typing.get_origin(hint) for name, hint in hints.items()}
+        marked = {name for name, origin in origins.items() if origin is Required}
+        return sorted(marked | self.params.__required_keys__)
 
 
 def _hints(params: Any) -> dict[str, Any]:
     return typing_extensions.get_type_hints(params, include_extras=False)
+
+
+def _kind(params: Any) -> str | None:
+    """Return what a TypedDict's `type` always is, if it is always the same."""
+    kinds = [
+        value
+        for part in _parts(_hints(params).get("type"))
+        if typing.get_origin(part) is Literal
+        for value in typing.get_args(part)
+    ]
+    return kinds[0] if len(kinds) == 1 else None
 
 
 def _parts(hint: Any) -> Iterator[Any]:
@@ -156,9 +195,9 @@ def _typed_dicts(hint: Any) -> Iterator[Any]:
 
 
 def put(request: dict[str, Any], path: str, value: Any) -> None:
-    """Set a field of a request by its path: `a.b`, and `a[].b` for the first item of a list."""
+    """Set a field of a request by its path, in the first item of each list on the way."""
     node: Any = request
-    *steps, last = path.split(".")
+    *steps, last = _without_kinds(path).split(".")
     for step in steps:
         name, is_list = step.removesuffix("[]"), step.endswith("[]")
         if not isinstance(node.get(name), list if is_list else dict):
@@ -166,7 +205,9 @@ def put(request: dict[str, Any], path: str, value: Any) -> None:
                 return
             node[name] = [{}] if is_list else {}
         node = node[name][0] if is_list else node[name]
-    if value is ABSENT:
+    if last.endswith("[]"):
+        node[last.removesuffix("[]")] = [value]
+    elif value is ABSENT:
         node.pop(last, None)
     else:
         node[last] = value
@@ -177,8 +218,12 @@ def named(param: str | None, path: str) -> bool:
     if param is None:
         return False
     given = param.replace("[", ".").replace("]", "").split(".")
-    wanted = path.replace("[]", ".0").split(".")
+    wanted = _without_kinds(path).replace("[]", ".0").split(".")
     return given[: len(wanted)] == wanted
+
+
+def _without_kinds(path: str) -> str:
+    return re.sub("<[^>]*>", "", path)
 
 
 # ---- what answers show

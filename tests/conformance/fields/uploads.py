@@ -16,7 +16,7 @@ ENDPOINTS = (
         path="/uploads",
         params=UploadCreateParams,
         base=CREATE,
-        undo="/uploads/{id}/cancel",
+        undo="POST /uploads/{id}/cancel",
         fields={
             "bytes": Honoured(
                 value=7,

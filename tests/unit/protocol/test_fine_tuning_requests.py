@@ -97,11 +97,15 @@ def test_graders_of_every_kind_are_understood(grader: dict[str, Any]) -> None:
         ({**SCORE, "sampling_params": {"max_tokens": 1}}, "sampling_params.max_tokens"),
         ({**SCORE, "sampling_params": {"temperature": "hot"}}, "sampling_params.temperature"),
         ({**SCORE, "input": [{"role": "tool", "content": ""}]}, "input.0.role"),
-        ({**SCORE, "input": [{"role": "user", "content": [{"type": "x"}]}]}, "input.0.content.0"),
-        ({"type": "magic"}, ""),
-        (LABEL, ""),  # only as a part of a multi grader
+        (
+            {**SCORE, "input": [{"role": "user", "content": [{"type": "x"}]}]},
+            "input.0.content.0.type",
+        ),
+        ({"type": "magic"}, "type"),
+        ({}, ""),
+        (LABEL, "type"),  # only as a part of a multi grader
         ({**MANY, "graders": {"a": {**PYTHON, "name": 1}}}, "graders.a.name"),
-        ({**MANY, "graders": {"a": MANY}}, "graders.a"),
+        ({**MANY, "graders": {"a": MANY}}, "graders.a.type"),
         ({**MANY, "graders": {}}, "graders"),
     ],
 )

@@ -286,6 +286,7 @@ MODERATE = Endpoint("POST", "/moderations", None)
 @pytest.fixture
 def document(monkeypatch: pytest.MonkeyPatch) -> spec.Spec:
     monkeypatch.setattr(spec, "PATCHES", ())
+    monkeypatch.setattr(spec, "PATCHES_OF_RESPONSES", ())
     return spec.Spec(DOCUMENT)
 
 
@@ -332,6 +333,14 @@ def test_a_place_where_the_document_is_wrong_takes_what_is_listed_besides(
     place = "components/schemas/Elsewhere/properties/id"  # not in this part of the document
     monkeypatch.setattr(spec, "PATCHES", ((place, {}, "another part"),))
     spec.Spec(DOCUMENT)
+
+
+def test_a_document_without_responses_says_nothing_of_them(document: spec.Spec) -> None:
+    retrieve = Endpoint("GET", "/responses/{response_id}", None)
+    document.check_answer(retrieve, "application/json", {})
+    with_one = spec.Spec({**DOCUMENT, "paths": {**DOCUMENT["paths"], "/responses": {"post": {}}}})
+    with pytest.raises(ContractBroken, match="does not have it"):
+        with_one.check_answer(retrieve, "application/json", {})
 
 
 @pytest.mark.skipif(spec.spec_path() is None, reason=f"{spec.VARIABLE} names no document")

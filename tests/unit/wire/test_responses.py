@@ -16,7 +16,7 @@ from tunery.protocol.responses import ListedItem
 from tunery.services.answers import Options
 from tunery.wire.requests import from_wire_value
 from tunery.wire.response_events import EventMaker
-from tunery.wire.response_items import from_wire_input, to_messages
+from tunery.wire.response_items import check_new, from_wire_input, to_messages
 from tunery.wire.responses import (
     ResponseMaker,
     check_count,
@@ -153,6 +153,7 @@ def test_what_is_honoured_is_not_refused() -> None:
         ({"model": None}, "model"),
         ({"input": None}, "input"),
         ({"personality": "friendly"}, "personality"),
+        ({"truncation": "auto"}, "truncation"),
         ({"tools": [FUNCTION]}, "tools"),
         ({"conversation": "conv_1"}, "conversation"),
         ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input.0.type"),
@@ -169,17 +170,35 @@ def test_a_count_is_refused_what_an_answer_is(fields: dict[str, Any], param: str
 
 QUESTION = {"type": "input_text", "text": "Hi"}
 ANSWER = {"type": "output_text", "text": "Hello", "annotations": []}
+LIKELIHOOD = {
+    "token": "Hello",
+    "bytes": list(b"Hello"),
+    "logprob": -0.5,
+    "top_logprobs": [{"token": "Hi", "bytes": list(b"Hi"), "logprob": -2.0}],
+}
 
 
 @pytest.mark.parametrize(
     ("item", "param", "code"),
     [
         (5, "input.0", "invalid_value"),
-        ({"type": "unheard_of"}, "input.0", "invalid_value"),
+        ({"type": "unheard_of"}, "input.0.type", "invalid_value"),
         ({"role": "user", "content": "x", "name": "n"}, "input.0.name", "unknown_parameter"),
         ({"role": "robot", "content": "x"}, "input.0.role", "invalid_value"),
+        ({"role": "user", "content": "x", "id": "mine"}, "input.0.id", "invalid_value"),
+        (
+            {"role": "assistant", "content": [{**ANSWER, "logprobs": [{"token": "Hello"}]}]},
+            "input.0.content.0.logprobs.0.bytes",
+            "missing_required_parameter",
+        ),
         ({"role": "user"}, "input.0.content", "missing_required_parameter"),
         ({"role": "user", "content": [ANSWER]}, "input.0.content.0.type", "invalid_value"),
+        ({"role": "user", "content": [{"type": "x"}]}, "input.0.content.0.type", "invalid_value"),
+        (
+            {"role": "user", "content": [{**QUESTION, "text": 5}]},
+            "input.0.content.0.text",
+            "invalid_value",
+        ),
         (
             {"role": "assistant", "content": [ANSWER, QUESTION]},
             "input.0.content.1.type",
@@ -187,7 +206,7 @@ ANSWER = {"type": "output_text", "text": "Hello", "annotations": []}
         ),
         (
             {"type": "function_call_output", "call_id": "c", "output": [ANSWER]},
-            "input.0.output.0",
+            "input.0.output.0.type",
             "invalid_value",
         ),
         (
@@ -241,6 +260,13 @@ def test_an_item_that_cannot_be_read_is_refused_by_name(item: dict[str, Any], fi
     assert refusal(input=[before, item]) == (f"input.1.{field}", "unsupported_parameter")
 
 
+def test_an_item_is_taken_once() -> None:
+    item = {"id": "msg_1", "role": "user", "content": "Hi"}
+    other = {**item, "id": "msg_2"}
+    check_request(request(input=[item, other]))
+    assert refusal(input=[item, other, item]) == ("input.2.id", "invalid_value")
+
+
 def test_messages_are_kept_in_parts_and_rendered_as_chat() -> None:
     sent = request(
         input=[
@@ -249,9 +275,9 @@ def test_messages_are_kept_in_parts_and_rendered_as_chat() -> None:
             {
                 "type": "message",
                 "id": "msg_theirs",
-                "status": "completed",
+                "status": "incomplete",
                 "role": "assistant",
-                "content": [{**ANSWER, "logprobs": [{"token": "Hello"}]}],
+                "content": [{**ANSWER, "logprobs": [LIKELIHOOD]}],
                 "phase": None,
             },
         ]
@@ -260,17 +286,23 @@ def test_messages_are_kept_in_parts_and_rendered_as_chat() -> None:
     items = from_wire_input(sent.input)
     listed = [ListedItem.model_validate(item).model_dump() for item in items]
     assert listed == list(items)
-    assert len({item["id"] for item in items} - {"msg_theirs"}) == 3
+    assert len({item["id"] for item in items}) == 3
+    assert items[2]["id"] == "msg_theirs"
+    assert [item["status"] for item in items] == ["completed", "completed", "incomplete"]
     assert [(item["role"], item["content"]) for item in items] == [
         ("developer", [{"type": "input_text", "text": "Rule"}]),
         ("user", [QUESTION, QUESTION]),
-        ("assistant", [{**ANSWER, "logprobs": []}]),
+        ("assistant", [{**ANSWER, "logprobs": [LIKELIHOOD]}]),
     ]
     assert to_messages(items) == [
         {"role": "developer", "content": [{"type": "text", "text": "Rule"}]},
         {"role": "user", "content": [{"type": "text", "text": "Hi"}] * 2},
         {"role": "assistant", "content": [{"type": "text", "text": "Hello"}]},
     ]
+    check_new(items, [{"id": "msg_other"}])
+    with pytest.raises(InvalidRequest, match="Duplicate item found with id msg_theirs") as caught:
+        check_new(items, [{"id": "msg_theirs"}])
+    assert caught.value.param == "input.2.id"
     (plain,) = from_wire_input("Hi")
     assert (plain["role"], plain["content"]) == ("user", [QUESTION])
     assert from_wire_input(None) == []
