@@ -20,20 +20,35 @@ from schemathesis.specs.openapi.checks import (
 
 from conformance.fields.probe import Refused
 from conformance.fields.table import ENDPOINTS
-from support.server import BASE, Server, Tuned
+from conformance.fields.webhooks import NEVER
+from support.receivers import Receiver
+from support.server import BASE, EMBEDDING, Server, Tuned
 
 SEED = 20261122
-CASES, WITH_BODY = 60, 150
+CASES, WITH_BODY = 30, 80
 """Generated for an operation in each of the two modes, without and with a body."""
 LEAST_CASES = 2000
-MAX_TOKENS = 4
-JOBS = "POST /v1/fine_tuning/jobs"
+MAX_TOKENS, MAX_CHOICES = 4, 2
+LEAST_OUTPUT_TOKENS = 16  # of a response
+LIMITS = {
+    "max_tokens": MAX_TOKENS,
+    "max_completion_tokens": MAX_TOKENS,
+    "max_output_tokens": LEAST_OUTPUT_TOKENS,
+    "n": MAX_CHOICES,
+    "best_of": MAX_CHOICES,
+}
+UNDONE = {
+    f"{one.method} /v1{one.path}": one.undo.replace(" ", " /v1", 1) for one in ENDPOINTS if one.undo
+}
+"""What is made is ended or removed again, as the tables of fields say."""
 REFUSED = {
     f"{one.method} /v1{one.path}": frozenset(
         name for name, probe in one.fields.items() if isinstance(probe, Refused)
     )
     for one in ENDPOINTS
 }
+# What to ask where it is not the base model.
+MODELS = {"/v1/embeddings": EMBEDDING, "/v1/moderations": "omni-moderation-latest"}
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -48,31 +63,27 @@ def schema(server: Server) -> Any:
 
 
 class Key(requests.auth.AuthBase):
-    """Gives every request the valid key."""
+    """Gives every request the key that its path takes."""
 
-    def __init__(self, key: str) -> None:
-        self._key = key
+    def __init__(self, project: str, admin: str) -> None:
+        self._project = project
+        self._admin = admin
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["authorization"] = f"Bearer {self._key}"
+        key = self._admin if "/permissions" in request.path_url else self._project
+        request.headers["authorization"] = f"Bearer {key}"
         return request
 
 
 class Sender:
     """Sends generated requests, some of them about things that are really there."""
 
-    def __init__(self, server: Server, tuned: Tuned) -> None:
-        self._client = server.client()
+    def __init__(self, server: Server, tuned: Tuned, receiver: Receiver) -> None:
+        self._url = server.url
         self._session = requests.Session()
         # The last word on the header: some cases come without a key, or with one made up.
-        self._session.auth = Key(server.env["OPENAI_API_KEY"])
-        self._known = {
-            "file_id": tuned.training.id,
-            "job_id": tuned.job.id,
-            "model": BASE,
-            "training_file": tuned.training.id,
-            "validation_file": tuned.validation.id,
-        }
+        self._session.auth = Key(server.env["OPENAI_API_KEY"], server.env["OPENAI_ADMIN_KEY"])
+        self._known = known_things(server, tuned, receiver)
         self.sent: Counter[str] = Counter()
         self.answers: Counter[int] = Counter()
 
@@ -85,9 +96,10 @@ class Sender:
         self.sent[case.operation.label] += 1
         self.answers[response.status_code] += 1
         case.validate_response(response, checks=CHECKS)
-        if case.operation.label == JOBS and response.status_code == 200:
-            job = response.json()["id"]
-            self._client.fine_tuning.jobs.cancel(job)
+        undo = UNDONE.get(case.operation.label)
+        if undo is not None and response.status_code == 200:
+            method, path = undo.replace("{id}", response.json()["id"]).split()
+            self._session.request(method, self._url + path, timeout=60)
 
     def _make_known(self, case: Case[Any]) -> None:
         """Put real ids in, where there are ids, and leave out what is refused whatever it says."""
@@ -96,6 +108,8 @@ class Sender:
                 for name, value in self._known.items():
                     if name in fields:
                         fields[name] = value
+        if isinstance(case.body, dict) and "model" in case.body:
+            case.body["model"] = MODELS.get(case.path, BASE)
         refused = REFUSED.get(case.operation.label, frozenset())
         if isinstance(case.body, dict):
             _leave_out(case.body, refused, "")
@@ -115,18 +129,54 @@ def _leave_out(value: Any, refused: frozenset[str], path: str) -> None:
                 _leave_out(value[name], refused, inner)
 
 
+def known_things(server: Server, tuned: Tuned, receiver: Receiver) -> dict[str, Any]:
+    """Return what stands under the names of parameters and fields, and is really there."""
+    client = server.client()
+    batch_file = client.files.create(file=("batch.jsonl", b"{}\n"), purpose="batch").id
+    batch = client.batches.create(
+        input_file_id=batch_file, endpoint="/v1/chat/completions", completion_window="24h"
+    )
+    upload = client.uploads.create(
+        bytes=3, filename="a.jsonl", mime_type="text/jsonl", purpose="batch"
+    )
+    stored = client.chat.completions.create(
+        model=BASE, messages=[{"role": "user", "content": "hi"}], max_tokens=1, store=True
+    )
+    kept = client.responses.create(model=BASE, input="hi", max_output_tokens=LEAST_OUTPUT_TOKENS)
+    hook = client.webhooks.create(name="x", url=receiver.url, event_types=[NEVER])
+    return {
+        "file_id": tuned.training.id,
+        "job_id": tuned.job.id,
+        "model": tuned.model,
+        "training_file": tuned.training.id,
+        "validation_file": tuned.validation.id,
+        "project_ids": [server.new_project("generated")],
+        "batch_id": batch.id,
+        "input_file_id": batch_file,
+        "endpoint": batch.endpoint,
+        "upload_id": upload.id,
+        "completion_id": stored.id,
+        "response_id": kept.id,
+        "previous_response_id": kept.id,
+        "endpoint_id": hook.id,
+        "url": receiver.url,
+        "event_types": [NEVER],
+        "event_type": NEVER,
+    }
+
+
 def _shorten(case: Case[Any]) -> None:
     """Bound the answers: a tiny model goes on until its context is full."""
     body = case.body
-    if case.path.endswith("/completions") and isinstance(body, dict):
-        limited = False
-        for name in ("max_tokens", "max_completion_tokens"):
-            limit = body.get(name)
-            limited = limited or limit is not None
-            if isinstance(limit, int) and limit > MAX_TOKENS:
-                body[name] = MAX_TOKENS
-        if not limited:
-            body["max_tokens"] = MAX_TOKENS
+    if not isinstance(body, dict) or not case.path.endswith(("/completions", "/responses")):
+        return
+    for name, most in LIMITS.items():
+        asked = body.get(name)
+        if isinstance(asked, int) and asked > most:
+            body[name] = most
+    field = "max_output_tokens" if case.path.endswith("/responses") else "max_tokens"
+    if body.get(field) is None and body.get("max_completion_tokens") is None:
+        body[field] = LIMITS[field]
 
 
 def run(operation: APIOperation[Any, Any, Any, Any], mode: GenerationMode, sender: Sender) -> None:
@@ -148,10 +198,10 @@ def run(operation: APIOperation[Any, Any, Any, Any], mode: GenerationMode, sende
 
 
 def test_no_request_makes_the_server_break_its_word(
-    schema: Any, server: Server, tuned: Tuned, subtests: pytest.Subtests
+    schema: Any, server: Server, tuned: Tuned, receiver: Receiver, subtests: pytest.Subtests
 ) -> None:
     random.seed(SEED)
-    sender = Sender(server, tuned)
+    sender = Sender(server, tuned, receiver)
     for result in schema.get_all_operations():
         operation = result.ok()
         for mode in GenerationMode:

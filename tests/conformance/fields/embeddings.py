@@ -23,7 +23,7 @@ ENDPOINTS = (
         method="POST",
         path="/embeddings",
         params=EmbeddingCreateParams,
-        base={"model": "{embedding_model}", "input": "hi"},
+        base={"model": "{embedding_model}", "input": "a"},
         fields={
             "model": Honoured(
                 value="{other_embedding_model}",
@@ -33,8 +33,8 @@ ENDPOINTS = (
                 values="an embedding model under its names",
             ),
             "input": Honoured(
-                value=["hi", "ho"],
-                other="hi",
+                value=["a", "the sun"],
+                other="a",
                 shows=lambda sent, other: (
                     (len(sent.value["data"]), len(other.value["data"])) == (2, 1)
                     and alike(vector(sent), vector(other))
