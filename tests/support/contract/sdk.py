@@ -20,7 +20,6 @@ EXTENSIONS_PAGE = Path(__file__).resolve().parents[3] / "docs" / "reference" / "
 EXTRA_VALUES: dict[tuple[str, str], tuple[str, ...]] = {
     ("FineTuningJob", "status"): ("paused",),
     ("ChatCompletionStoreMessage", "role"): ("developer", "system", "user", "tool", "function"),
-    ("FileObject", "purpose"): ("evals",),
 }
 
 # Where the SDK's type says less than the live service answers: what a field takes besides.

@@ -286,7 +286,6 @@ MODERATE = Endpoint("POST", "/moderations", None)
 @pytest.fixture
 def document(monkeypatch: pytest.MonkeyPatch) -> spec.Spec:
     monkeypatch.setattr(spec, "PATCHES", ())
-    monkeypatch.setattr(spec, "PATCHES_OF_RESPONSES", ())
     return spec.Spec(DOCUMENT)
 
 
