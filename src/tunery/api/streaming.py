@@ -11,7 +11,8 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from tunery.domain.errors import TuneryError
-from tunery.wire.errors import error_body
+from tunery.telemetry import logger
+from tunery.wire.errors import bug_body, error_body
 
 DONE = b"data: [DONE]\n\n"
 DOCUMENTED: dict[str, Any] = {
@@ -61,6 +62,9 @@ async def _with_errors(events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             yield item
     except TuneryError as error:
         yield event(error_body(error)[1].model_dump())
+    except Exception as error:  # a stream that is cut says less than one that says what happened
+        logger().error("stream failed by a bug", exc_info=error)
+        yield event(bug_body()[1].model_dump())
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, Result]) -> Result:

@@ -7,6 +7,7 @@ from typing import Any
 
 from anyio.to_thread import run_sync
 
+from tunery.domain.errors import ContextTooLong, InvalidRequest
 from tunery.domain.ids import new_id
 from tunery.domain.ports.engine import Delta, TokenLogprob
 from tunery.domain.tenants import Caller
@@ -32,15 +33,20 @@ async def begin(parts: Parts, caller: Caller, value: Any) -> "CompletionAnswer":
     body = from_wire_value(value, CreateCompletionRequest)
     check_request(body)
     prompts = from_wire_prompts(body.prompt)
-    prepared = await run_sync(
-        completions.prepare_completion,
-        parts.database,
-        parts.directory,
-        parts.renderers,
-        parts.engine_context_tokens,
-        caller.tenant,
-        _request(body, prompts),
-    )
+    try:
+        prepared = await run_sync(
+            completions.prepare_completion,
+            parts.database,
+            parts.directory,
+            parts.renderers,
+            parts.engine_context_tokens,
+            caller.tenant,
+            _request(body, prompts),
+        )
+    except ContextTooLong as error:
+        raise InvalidRequest(
+            error.message.replace("messages", "prompt"), param="prompt", code=error.code
+        ) from None
     tokenizer = parts.renderers(prepared.model.base).tokenizer
     made_of_each = body.best_of or body.n or 1
     echoes = [

@@ -116,3 +116,4 @@ class ChatMessage(Request):
     tool_calls: Annotated[list[FunctionCall | CustomCall], Field(fail_fast=True)] | None = None
     tool_call_id: str | None = None
     annotations: list[Any] | None = None
+    parsed: Any = None  # what the SDK adds to an answer that it parsed: `content` again

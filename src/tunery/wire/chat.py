@@ -21,6 +21,7 @@ from tunery.protocol.usage import CompletionUsage
 from tunery.wire.messages import check_messages
 from tunery.wire.refusals import check_stream_options, refuse_fields
 
+MAX_TOLD = 128  # log-probabilities of one place in an answer: each is an object in memory
 # Fields that cannot be honoured, with the values that ask for nothing.
 REFUSED: dict[str, tuple[Any, ...]] = {
     "response_format": ({"type": "text"},),
@@ -38,7 +39,7 @@ REFUSED: dict[str, tuple[Any, ...]] = {
     "prompt_cache_options": (),
     "prompt_cache_retention": (),
     "reasoning_effort": (),
-    "verbosity": (),
+    "verbosity": ("medium",),  # OpenAI's default
     "web_search_options": (),
 }
 
@@ -58,6 +59,14 @@ def check_request(request: CreateChatCompletionRequest) -> None:
         raise InvalidRequest(
             "The 'top_logprobs' parameter is only allowed when 'logprobs' is enabled.",
             param="top_logprobs",
+        )
+    told = (request.n or 1) * (1 + (request.top_logprobs or 0))
+    if request.logprobs and told > MAX_TOLD:
+        raise InvalidRequest(
+            f"Got {request.n or 1} choices with {request.top_logprobs or 0} 'top_logprobs' each; n"
+            f" times (1 + top_logprobs) is at most {MAX_TOLD}.",
+            param="top_logprobs",
+            code="invalid_value",
         )
     if request.metadata and not request.store:
         raise InvalidRequest(

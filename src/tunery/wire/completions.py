@@ -8,6 +8,8 @@ from tunery.domain.ports.engine import TokenLogprob
 from tunery.protocol.completions import CompletionLogprobs, CreateCompletionRequest
 from tunery.wire.refusals import check_stream_options, refuse_fields
 
+MAX_CHOICES = 1024
+MAX_ECHOED = 32  # prompts of 8,192 tokens that are told token by token take 3 MB each
 # Fields that cannot be honoured, with the values that ask for nothing.
 REFUSED: dict[str, tuple[Any, ...]] = {"suffix": ("",)}
 
@@ -30,6 +32,15 @@ def check_request(request: CreateCompletionRequest) -> None:
             "Invalid value for 'best_of': the best answers are known only at the end and cannot be"
             " streamed.",
             param="best_of",
+            code="invalid_value",
+        )
+    choices = len(from_wire_prompts(request.prompt)) * (best_of or request.n or 1)
+    most = MAX_ECHOED if request.echo and request.logprobs is not None else MAX_CHOICES
+    if choices > most:
+        raise InvalidRequest(
+            f"Got {choices} answers to make of one request; at most {most} are made of one like"
+            " this. Send fewer prompts, or a smaller 'n' or 'best_of'.",
+            param="n",
             code="invalid_value",
         )
     if request.max_tokens == 0 and not request.echo:

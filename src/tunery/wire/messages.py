@@ -12,7 +12,15 @@ _OWN_FIELDS = {
     "system": {"name"},
     "developer": {"name"},
     "user": {"name"},
-    "assistant": {"name", "refusal", "audio", "function_call", "tool_calls", "annotations"},
+    "assistant": {
+        "name",
+        "refusal",
+        "audio",
+        "function_call",
+        "tool_calls",
+        "annotations",
+        "parsed",
+    },
     "tool": {"tool_call_id"},
     "function": {"name"},
 }

@@ -83,7 +83,7 @@ ENDPOINTS = (
                 value="mine",
                 shows=echoes("user_provided_suffix", value="mine"),
                 wrong=("a b", "x" * 65, 5),
-                values="1 to 64 letters, digits and hyphens",
+                values="1 to 64 letters, digits, `.`, `_` and `-`",
             ),
             "seed": Honoured(
                 value=7,

@@ -48,7 +48,7 @@ FIELDS: dict[str, tuple[list[Any], list[Any]]] = {
             [{"type": "custom", "custom": {"name": "f"}}],
         ],
     ),
-    "verbosity": ([], ["low"]),
+    "verbosity": (["medium"], ["low"]),
     "web_search_options": ([], [{}]),
 }
 HONOURED = {"model", "messages", "max_tokens", "max_completion_tokens", "temperature", "top_p", "n"}
@@ -143,7 +143,7 @@ def test_what_is_honoured_is_not_refused() -> None:
             stream=True,
             stream_options={"include_usage": True, "include_obfuscation": False},
             user="u",
-            n=3,
+            n=6,
             logprobs=True,
             top_logprobs=20,
             logit_bias={"5": 100, "6": -0.5},
@@ -166,6 +166,7 @@ def test_what_is_honoured_is_not_refused() -> None:
         ),
         ({"max_tokens": 5, "max_completion_tokens": 5}, "max_tokens"),
         ({"top_logprobs": 2}, "top_logprobs"),
+        ({"logprobs": True, "n": 129 // 2, "top_logprobs": 2}, "top_logprobs"),
         ({"metadata": {"a": "b"}}, "metadata"),
     ],
 )

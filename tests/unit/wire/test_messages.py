@@ -85,3 +85,12 @@ def test_a_message_that_does_not_fit_its_role_is_refused(
 ) -> None:
     error = refusal(message)
     assert (error.param, error.code) == (param, code)
+
+
+def test_an_answer_that_the_sdk_has_parsed_can_be_sent_back() -> None:
+    answer = {"role": "assistant", "content": '{"a": 1}'}
+    for parsed in (None, {"a": 1}):
+        sent = messages(HI, answer | {"parsed": parsed, "annotations": [], "tool_calls": None})
+        check_messages(sent)
+        assert from_wire_messages(sent) == [HI, answer]
+    assert refusal(HI | {"parsed": {}}).param == "messages.0.parsed"
