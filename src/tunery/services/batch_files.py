@@ -7,7 +7,7 @@ crash before it leaves blobs that the next attempt removes.
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
 import orjson
@@ -25,12 +25,12 @@ from tunery.domain.errors import Conflict
 from tunery.domain.files import FilePurpose, FileStatus, StoredFile
 from tunery.domain.ids import new_id
 from tunery.domain.ports.blobs import BlobStore, BlobWriter
-from tunery.domain.tasks import Task
+from tunery.domain.tasks import LeaseLost, Task
 from tunery.services.batches import end
 from tunery.services.validation import NotYet
 from tunery.storage.database import Database
 
-_PAGE = 200
+_PAGE = 4  # answers in memory at a time: one of many vectors has 16 MB
 _NOT_RUN = {
     BatchEvent.EXPIRED: (
         "batch_expired",
@@ -61,8 +61,8 @@ def end_batch(database: Database, blobs: BlobStore, task: Task) -> None:
             tx.queue.finish(task)
         return
     event = _event(batch)
-    folder = f"{tenant.project_id}/batches/{batch.id}"
-    blobs.delete_prefix(folder)  # of an attempt that was killed
+    # A folder an attempt: one that wakes up late touches no other's files.
+    folder = f"{tenant.project_id}/batches/{batch.id}/attempt-{task.fence}"
     with ExitStack() as stack:
         output = _Output(stack, blobs, f"{folder}/{new_id('file-')}")
         errors = _Output(stack, blobs, f"{folder}/{new_id('file-')}")
@@ -81,8 +81,20 @@ def end_batch(database: Database, blobs: BlobStore, task: Task) -> None:
                     tx.files(tenant).add(file)
             ids = [None if file is None else file.id for file in stored]
             end(tx, tenant, batch, event, output_file_id=ids[0], error_file_id=ids[1])
+    except LeaseLost:
+        blobs.delete_prefix(folder)
+        raise
     except Conflict as error:
         raise NotYet(error.message) from None
+    _remove_others(blobs, f"{tenant.project_id}/batches/{batch.id}", stored)
+
+
+def _remove_others(blobs: BlobStore, folder: str, stored: Sequence[StoredFile | None]) -> None:
+    """Remove what attempts left that were killed, once the files that count are known."""
+    kept = {file.blob_key for file in stored if file is not None}
+    for key in list(blobs.keys(folder)):
+        if key not in kept:
+            blobs.delete(key)
 
 
 def _event(batch: Batch) -> BatchEvent:

@@ -23,6 +23,7 @@ from tunery.worker.tracking import TaskTracking, Tracking
 _JOB_TASKS = (TaskKind.PREPARE_JOB, TaskKind.TRAIN_JOB, TaskKind.PUBLISH_JOB)
 _OWNED_TASKS = (*_JOB_TASKS, *batches.TASKS)
 _RETRY_S = 2.0
+_LATER_S = 60.0  # for what must not be given up
 _REPORT_WAIT_S = 1.0
 
 
@@ -85,6 +86,8 @@ class Stages:
             with self.database.read() as tx:
                 job = tx.jobs(task.tenant).get(task.subject)
             ended, what = job is None or job.status in TERMINAL, "job"
+        elif task.kind is TaskKind.END_BATCH:
+            return False  # its answers are made and charged: they are written, however late
         else:
             ended, what = False, "batch"
         if not ended and task.failures < MAX_FAILURES:
@@ -169,6 +172,8 @@ class Stages:
         try:
             if task.kind in _JOB_TASKS:
                 training.abandon(self.database, task, error)
+            elif task.kind is TaskKind.END_BATCH:
+                self._put_back(task, _LATER_S)
             elif task.kind in batches.TASKS:
                 problem = BatchProblem(error.code, error.message, None, error.param)
                 self.batches.give_up(task, problem)

@@ -205,9 +205,10 @@ class Cancelling(LocalBlobStore):
 
     database: Database
 
-    def delete_prefix(self, prefix: str) -> None:
-        super().delete_prefix(prefix)
-        batches.cancel_batch(self.database, OURS, "batch_1")
+    def writer(self, key: str) -> Any:
+        if batch_of(self.database).status is BatchStatus.IN_PROGRESS:
+            batches.cancel_batch(self.database, OURS, "batch_1")
+        return super().writer(key)
 
 
 def test_a_batch_cancelled_while_its_files_are_written_ends_as_cancelled(
@@ -277,3 +278,20 @@ def test_whoever_asked_for_it_is_told_of_the_end_and_once(
         told = tx._connection.execute(webhook_deliveries.select()).all()
     assert [row.event_type for row in told] == [event]
     assert orjson.loads(told[0].body)["data"] == {"id": "batch_1"}
+
+
+def test_an_attempt_that_wakes_up_late_touches_no_file_of_the_one_that_ended(
+    database: Database, blobs: LocalBlobStore
+) -> None:
+    late = to_end(database, blobs, range(1, 7), status=BatchStatus.FINALIZING)
+    with database.write() as tx:  # its lease ran out, and another worker has the task
+        tx._connection.execute(tasks.update().values(lease_until=0))
+    with database.write() as tx:
+        other = tx.queue.claim([late.kind], 60)
+    assert other is not None
+    before = list(blobs.keys(OURS.project_id))
+    with pytest.raises(LeaseLost):
+        batch_files.end_batch(database, blobs, late)
+    assert list(blobs.keys(OURS.project_id)) == before
+    batch_files.end_batch(database, blobs, other)
+    assert numbers(lines_of(database, blobs, batch_of(database).output_file_id)) == [1, 2, 4, 5]

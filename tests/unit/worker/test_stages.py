@@ -369,7 +369,6 @@ def add_batch(database: Database, blobs: LocalBlobStore, kind: TaskKind, status:
     [
         (TaskKind.CHECK_BATCH, "validating", None),
         (TaskKind.RUN_BATCH, "in_progress", "end_batch"),
-        (TaskKind.END_BATCH, "in_progress", None),
     ],
 )
 def test_a_batch_that_broke_its_workers_too_often_fails(
@@ -396,6 +395,20 @@ def test_a_batch_that_broke_its_workers_too_often_fails(
         blobs.put(a_file().blob_key, batch_line(1))
         run(claim(database))
     assert batches.get_batch(database, OURS, "batch_1").status is BatchStatus.FAILED
+
+
+def test_the_files_of_a_batch_are_written_however_often_that_failed(
+    database: Database, blobs: LocalBlobStore, run: Callable[..., None]
+) -> None:
+    task = add_batch(database, blobs, TaskKind.END_BATCH, "in_progress")
+    blobs.put(a_file().blob_key, batch_line(1))
+    for _ in range(MAX_FAILURES + 1):  # each worker falls silent
+        with database.write() as tx:
+            tx._connection.execute(tasks.update().values(lease_until=0))
+        task = claim(database)
+    run(task)
+    assert batches.get_batch(database, OURS, "batch_1").status is BatchStatus.EXPIRED
+    assert waiting(database) == []
 
 
 def test_a_batch_whose_input_cannot_be_read_fails_and_says_so(
