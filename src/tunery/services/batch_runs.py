@@ -83,6 +83,7 @@ def keep_answers(database: Database, task: Task, answers: Sequence[AnsweredLine]
             return find_batch(tx, task.tenant, task.subject)
     with database.write() as tx:
         tx.queue.hold(task)
+        tx.queue.forgive(task)  # kills and outages over a whole day are no reason to give it up
         tx.batches(task.tenant).add_answers(task.subject, answers)
         return find_batch(tx, task.tenant, task.subject)
 

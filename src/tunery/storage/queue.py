@@ -99,6 +99,10 @@ class Queue:
         if held.rowcount != 1:
             raise LeaseLost(f"task {task.id} ({task.kind} {task.subject})")
 
+    def forgive(self, task: Task) -> None:
+        """Count a task's failures from here on anew: it has got on since the last one."""
+        self._connection.execute(tasks.update().where(*self._ours(task)).values(failures=0))
+
     def renew(self, task: Task, lease_s: float) -> bool:
         """Extend the lease; raise LeaseLost if it is another's now.
 
@@ -150,17 +154,21 @@ class Queue:
         return paused.rowcount > 0
 
     def resume(self, tenant: Tenant, subject: str) -> None:
-        """Let a paused task be claimed again, now or as soon as its holder has come to a stop."""
+        """Let a paused task be claimed again, now or as soon as its holder has come to a stop.
+
+        Every task of `subject` is locked, so that one which is just being paused is waited for.
+        """
+        paused = tasks.c.state == PAUSED
         self._connection.execute(
             tasks.update()
-            .where(
-                tasks.c.project_id == tenant.project_id,
-                tasks.c.subject == subject,
-                tasks.c.state == PAUSED,
-            )
+            .where(tasks.c.project_id == tenant.project_id, tasks.c.subject == subject)
             .values(
-                state=sa.case((tasks.c.lease_until.is_(None), QUEUED), else_=YIELDING),
-                run_after=database_now(),
+                state=sa.case(
+                    (sa.not_(paused), tasks.c.state),
+                    (tasks.c.lease_until.is_(None), QUEUED),
+                    else_=YIELDING,
+                ),
+                run_after=sa.case((paused, database_now()), else_=tasks.c.run_after),
             )
         )
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from support.rows import OURS, THEIRS, a_batch, a_file, batch_line, batch_lines
 from tunery.domain.batches import AnsweredLine, Batch, BatchProblem, BatchStatus
@@ -255,3 +256,12 @@ def test_batches_out_of_time_that_nobody_runs_are_ended(database: Database) -> N
         ("batch_runs", "run_batch", THEIRS.project_id),
         ("batch_waits", "end_batch", THEIRS.project_id),
     ]
+
+
+def test_failures_are_counted_from_the_last_answers_on(database: Database) -> None:
+    task = running(database)
+    with database.write() as tx:
+        tx._connection.execute(tasks.update().values(failures=7))
+    batch_runs.keep_answers(database, task, answers(1))
+    with database.read() as tx:
+        assert tx._connection.execute(sa.select(tasks.c.failures)).scalar_one() == 0

@@ -93,7 +93,14 @@ class BatchRepository:
     # ---- answers
 
     def add_answers(self, batch_id: str, answers: Sequence[AnsweredLine]) -> None:
-        """Keep answers, and count them."""
+        """Keep answers, and count them; those that are kept already are passed over.
+
+        A commit whose word was lost is made again: its lines must not fail the batch.
+        """
+        known = self._kept_among(batch_id, [answer.line for answer in answers])
+        answers = [answer for answer in answers if answer.line not in known]
+        if not answers:
+            return
         self._connection.execute(
             batch_answers.insert(),
             [
@@ -118,6 +125,14 @@ class BatchRepository:
                 output_tokens=batches.c.output_tokens + sum(a.output_tokens for a in answers),
             )
         )
+
+    def _kept_among(self, batch_id: str, lines: Sequence[int]) -> set[int]:
+        rows = self._connection.execute(
+            sa.select(batch_answers.c.line).where(
+                *self._answers_of(batch_id), batch_answers.c.line.in_(lines)
+            )
+        )
+        return set(rows.scalars())
 
     def answered_lines(self, batch_id: str) -> set[int]:
         """Return the numbers of the lines that are answered."""
