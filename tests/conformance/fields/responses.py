@@ -84,7 +84,9 @@ def message(role: str, *parts: dict[str, Any]) -> dict[str, Any]:
     return {"input": [{"role": role, "content": list(parts)}]}
 
 
-ASKED, ANSWERED = message("user", QUESTION), message("assistant", TOLD)
+ASKED = message("user", QUESTION)
+ANSWERED = message("assistant", TOLD)
+ANSWERED["input"][0] |= {"type": "message", "id": "msg_1", "status": "completed"}
 CONTENT = "input[].content[]"
 
 # What a response and a count of its tokens are asked with alike.
@@ -124,7 +126,7 @@ IN_BOTH: dict[str, Probe] = {
         values="text, or text parts",
     ),
     "input[].id": Honoured(
-        value="msg_1",
+        value="msg_2",
         beside=ANSWERED,
         proof=SENT_BACK,
         wrong=("mine", "msg_" + "x" * 61, 5),
@@ -153,7 +155,7 @@ IN_BOTH: dict[str, Probe] = {
         shows=more_input_tokens,
         wrong=(5, None),
     ),
-    f"{CONTENT}.prompt_cache_breakpoint": Refused(value=CACHE, neutral=(None,), beside=ASKED),
+    f"{CONTENT}.prompt_cache_breakpoint": Refused(value=CACHE, beside=ASKED),
     f"{CONTENT}.annotations": Refused(
         value=[{"type": "file_path", "file_id": "file-1", "index": 0}],
         neutral=([],),
@@ -185,22 +187,22 @@ IN_BOTH: dict[str, Probe] = {
     ),
     "conversation": Refused(value="conv_1", neutral=(None,)),
     "parallel_tool_calls": Refused(value=False, neutral=(True, None)),
+    "reasoning.mode": Refused(value="pro"),
     **{
         f"reasoning.{name}": Refused(value=value, neutral=(None,))
         for name, value in {
             "context": "auto",
             "effort": "low",
             "generate_summary": "auto",
-            "mode": "pro",
             "summary": "auto",
         }.items()
     },
-    "text.format": Refused(value={"type": "json_object"}, neutral=({"type": "text"}, None)),
+    "text.format": Refused(value={"type": "json_object"}, neutral=({"type": "text"},)),
     "text.verbosity": Refused(value="low", neutral=("medium", None)),
-    "tool_choice": Refused(value="required", neutral=("auto", "none", None)),
+    "tool_choice": Refused(value="required", neutral=("auto", "none")),
     "tools": Refused(
         value=[{"type": "function", "name": "f", "parameters": {}, "strict": True}],
-        neutral=([], None),
+        neutral=([],),
     ),
 }
 WHOLE = {f"{CONTENT}.logprobs": "numbers that are kept as they came"}
@@ -284,7 +286,7 @@ CREATE: dict[str, Probe] = {
         values="true, false",
     ),
     "stream_options.include_obfuscation": Refused(
-        value=True, neutral=(False, None), beside={"stream": True}
+        value=True, neutral=(False,), beside={"stream": True}
     ),
     "truncation": Honoured(
         value="auto",
@@ -304,7 +306,7 @@ CREATE: dict[str, Probe] = {
     "moderation": Refused(value={"model": "omni-moderation-latest"}, neutral=(None,)),
     "prompt": Refused(value={"id": "pmpt_1"}, neutral=(None,)),
     "prompt_cache_key": Refused(value="key", neutral=(None,)),
-    "prompt_cache_options": Refused(value={"mode": "implicit"}, neutral=(None,)),
+    "prompt_cache_options": Refused(value={"mode": "implicit"}),
     "prompt_cache_retention": Refused(value="24h", neutral=(None,)),
     "service_tier": Refused(value="priority", neutral=("auto", "default", None)),
 }
@@ -332,8 +334,8 @@ ENDPOINTS = (
                 wrong=("", 5, None),
                 values="the base model under its names, a tuned model, a checkpoint",
             ),
-            "personality": Refused(value="friendly", neutral=(None,)),
-            "truncation": Refused(value="auto", neutral=("disabled", None)),
+            "personality": Refused(value="friendly"),
+            "truncation": Refused(value="auto", neutral=("disabled",)),
         },
         whole=WHOLE,
     ),
