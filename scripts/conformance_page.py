@@ -6,9 +6,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from conformance.fields.probe import Disclosed, Endpoint, Honoured, Probe, Refused  # noqa: E402
-from conformance.fields.surface import SURFACE, endpoints, shape  # noqa: E402
-from conformance.fields.table import ENDPOINTS  # noqa: E402
+from conformance.fields.probe import Disclosed, Endpoint, Honoured, Probe, Refused  # noqa: E402 - behind the path
+from conformance.fields.surface import SURFACE, endpoints, shape  # noqa: E402 - behind the path
+from conformance.fields.table import ENDPOINTS  # noqa: E402 - behind the path
 
 PAGE = ROOT / "docs" / "reference" / "conformance.md"
 HEAD = """# Conformance

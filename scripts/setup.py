@@ -29,8 +29,8 @@ def check_python():
             " `make PYTHON=python3.12`.".format(*sys.version_info[:2])
         )
     try:
-        import ensurepip  # noqa: F401
-        import venv  # noqa: F401
+        import ensurepip  # noqa: F401 - only whether it is there
+        import venv  # noqa: F401 - only whether it is there
     except ImportError:
         fail("Python's venv module is missing; install it, e.g. `apt install python3-venv`.")
 

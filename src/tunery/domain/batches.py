@@ -12,7 +12,6 @@ from tunery.domain.tenants import Caller
 WINDOW = "24h"  # the only completion window that there is
 WINDOW_S = 24 * 3600
 MAX_LINES = 50_000
-MAX_BYTES = 200 * 2**20
 MAX_LISTED_PROBLEMS = 50
 
 

@@ -8,7 +8,6 @@ import time
 from dataclasses import dataclass
 
 from tunery.domain.batches import (
-    MAX_BYTES,
     TERMINAL,
     WINDOW,
     WINDOW_S,
@@ -17,7 +16,7 @@ from tunery.domain.batches import (
     BatchStatus,
 )
 from tunery.domain.errors import Conflict, InvalidRequest, NotFound
-from tunery.domain.files import FilePurpose
+from tunery.domain.files import MAX_BATCH_BYTES, FilePurpose
 from tunery.domain.ids import new_id
 from tunery.domain.once import OnceKey
 from tunery.domain.tasks import TaskKind
@@ -172,10 +171,10 @@ def _require_input_file(tx: Transaction, tenant: Tenant, file_id: str) -> None:
             param="input_file_id",
             code="invalid_file",
         )
-    if file.size_bytes > MAX_BYTES:
+    if file.size_bytes > MAX_BATCH_BYTES:
         raise InvalidRequest(
             f"Invalid input_file_id: {file_id} has {file.size_bytes} bytes; a batch takes"
-            f" {MAX_BYTES}. Split it into several batches.",
+            f" {MAX_BATCH_BYTES}. Split it into several batches.",
             param="input_file_id",
             code="file_too_large",
         )

@@ -9,9 +9,9 @@ import pytest
 from support.databases import opened
 from support.racing import Waiting
 from support.rows import OURS, THEIRS, a_batch, a_file
-from tunery.domain.batches import MAX_BYTES, TERMINAL, BatchEvent, BatchStatus
+from tunery.domain.batches import TERMINAL, BatchEvent, BatchStatus
 from tunery.domain.errors import Conflict, InvalidRequest, NotFound
-from tunery.domain.files import FilePurpose
+from tunery.domain.files import MAX_BATCH_BYTES, FilePurpose
 from tunery.domain.once import AlreadyDone, OnceKey
 from tunery.domain.tasks import Task, TaskKind
 from tunery.domain.tenants import Caller
@@ -62,7 +62,7 @@ def test_a_batch_is_accepted_and_queued_to_be_checked(database: Database) -> Non
         ({"id": "file-2"}, "no file file-1"),
         ({"purpose": FilePurpose.FINE_TUNE}, "purpose 'fine-tune'"),
         ({"purpose": FilePurpose.BATCH_OUTPUT}, "purpose 'batch_output'"),
-        ({"size_bytes": MAX_BYTES + 1}, "bytes"),
+        ({"size_bytes": MAX_BATCH_BYTES + 1}, "bytes"),
     ],
 )
 def test_an_input_file_that_does_not_fit_is_refused(
