@@ -1,5 +1,6 @@
 """/v1/completions: text in, what may follow it out, whole or in pieces."""
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field, replace
@@ -95,7 +96,11 @@ class CompletionAnswer:
 
     async def whole(self) -> Completion:
         """Return the answer as one object."""
-        await self._score_prompts()
+        try:
+            await self._score_prompts()
+        except asyncio.CancelledError:  # the prompts were computed, though nobody hears of it
+            await self.close()
+            raise
         await self._generating.whole()
         choices = [
             self._choice(number * self._n + place, echo, made)

@@ -92,9 +92,17 @@ class Generating:
             if self._settled:
                 return
             self._settled = True
-            await anyio.to_thread.run_sync(
-                settle, self._parts.database, self._caller, self.prepared, self.completion_tokens
-            )
+            settling = asyncio.ensure_future(self._settle())
+            try:
+                await asyncio.shield(settling)
+            except asyncio.CancelledError:  # a task's own cancel heeds no scope
+                await settling
+                raise
+
+    async def _settle(self) -> None:
+        await anyio.to_thread.run_sync(
+            settle, self._parts.database, self._caller, self.prepared, self.completion_tokens
+        )
 
 
 def _merged(

@@ -1,19 +1,18 @@
 """A response without HTTP: kept before it is told of, and what becomes of one that breaks off."""
 
-from collections.abc import AsyncGenerator, Sequence
 from typing import Any, cast
 
 import anyio
 import pytest
 
 from support.rows import CONTEXT_TOKENS, OURS, THEIRS, render_with
-from tunery.domain.errors import InvalidRequest, NotFound, TuneryError, Unavailable
+from support.scripted import WHOLE, ScriptedEngine
+from support.scripted import scripted_parts as parts
+from tunery.domain.errors import InvalidRequest, NotFound, Unavailable
 from tunery.domain.once import AlreadyDone, OnceKey
-from tunery.domain.ports.engine import Delta, Engine, Generation
 from tunery.domain.tenants import Caller
 from tunery.domain.usage import UsageKind
 from tunery.endpoints import chat, responses
-from tunery.endpoints.parts import Parts
 from tunery.protocol.response_events import LifeEvent
 from tunery.services.models import ModelDirectory
 from tunery.services.responses import get_response
@@ -23,41 +22,8 @@ from tunery.storage.repositories.usage import UsageTotal
 
 CALLER = Caller(OURS, "key_1", "req_1")
 BODY: dict[str, Any] = {"model": "tiny", "input": "Hi!"}
-WHOLE = (Delta("Hel", 1), Delta("", 2), Delta("lo", 3, "stop"))
 PROMPT_TOKENS = len("1user\nHi!e\n1assistant\n")  # a token a byte and one for each mark
 KEY = OnceKey(b"k" * 32, b"r" * 32)
-
-
-class ScriptedEngine:
-    """Answers every prompt with the same pieces."""
-
-    def __init__(self, script: Sequence[Delta | TuneryError]) -> None:
-        self._script = script
-        self.prompts: list[Sequence[int]] = []
-
-    async def generate(self, generation: Generation) -> AsyncGenerator[Delta, None]:
-        self.prompts.append(generation.prompt_ids)
-        for step in self._script:
-            if isinstance(step, TuneryError):
-                raise step
-            yield step
-
-
-def parts(
-    database: Database, directory: ModelDirectory, *script: Delta | TuneryError, kept_s: int = 60
-) -> Parts:
-    engine = cast(Engine, ScriptedEngine(script or WHOLE))
-    no_embeddings: Any = None
-    return Parts(
-        database=database,
-        directory=directory,
-        renderers=render_with,
-        engine=engine,
-        engine_context_tokens=CONTEXT_TOKENS,
-        embedder=no_embeddings,
-        embedding_tokenizers=no_embeddings,
-        responses_kept_s=kept_s,
-    )
 
 
 async def events_of(answer: responses.ResponseAnswer) -> list[Any]:

@@ -1,0 +1,63 @@
+"""The choices of one request: what was made is charged once, however the request ends."""
+
+import asyncio
+import threading
+
+import pytest
+from anyio.to_thread import current_default_thread_limiter, run_sync
+
+from support.rows import OURS
+from support.scripted import scripted_parts
+from tunery.domain.errors import Unavailable
+from tunery.domain.ports.engine import Delta
+from tunery.domain.tenants import Caller
+from tunery.endpoints import chat
+from tunery.services.models import ModelDirectory
+from tunery.storage.database import Database
+
+CALLER = Caller(OURS, "key_1", "req_1")
+BODY = {"model": "tiny", "messages": [{"role": "user", "content": "Hi!"}]}
+
+
+def charged(database: Database) -> list[int]:
+    with database.read() as tx:
+        return [total.output_tokens for total in tx.usage(OURS).totals()]
+
+
+def test_a_cancel_while_the_ledger_waits_for_a_thread_loses_no_line(
+    database: Database, directory: ModelDirectory
+) -> None:
+    async def run() -> None:
+        begun = await chat.begin(scripted_parts(database, directory), CALLER, BODY)
+        go_on, threads = threading.Event(), current_default_thread_limiter()
+        threads.total_tokens = 1
+        busy = asyncio.ensure_future(run_sync(go_on.wait, 30))
+        answer = asyncio.ensure_future(begun.whole())
+        # Until the answer is made and is to be charged: anyio tells nobody of that.
+        while not threads.statistics().tasks_waiting:  # noqa: ASYNC110 - see above
+            await asyncio.sleep(0.001)
+        answer.cancel()
+        await asyncio.sleep(0)  # the cancel has arrived
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await answer
+        await busy
+
+    asyncio.run(run())
+    assert charged(database) == [3]
+
+
+def test_what_fails_is_not_charged(database: Database, directory: ModelDirectory) -> None:
+    parts = scripted_parts(database, directory, Delta("Hel", 1), Unavailable("gone"))
+    with pytest.raises(Unavailable):
+        asyncio.run(chat.answer(parts, CALLER, BODY))
+    assert charged(database) == []
+
+
+def test_each_choice_is_made_and_all_are_charged_together(
+    database: Database, directory: ModelDirectory
+) -> None:
+    parts = scripted_parts(database, directory)
+    made = asyncio.run(chat.answer(parts, CALLER, {**BODY, "n": 20}))  # more than run at once
+    assert [choice.message.content for choice in made.choices] == ["Hello"] * 20
+    assert charged(database) == [60]
