@@ -5,7 +5,6 @@ The tests share one server and run in this order: each leaves it in working orde
 
 import json
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -72,21 +71,6 @@ def assert_whole(client: OpenAI, job_id: str) -> str:
     assert len(made) == 3
     assert ask(client, name) == "yes"
     return name
-
-
-def stopped_between_writes(process: Process, data: Path) -> bool:
-    """Stop a process, unless it holds the database: nobody could write until it wakes."""
-    process.freeze()
-    database = sqlite3.connect(data / "tunery.db", timeout=0.2, isolation_level=None)
-    try:
-        database.execute("BEGIN IMMEDIATE")
-        database.execute("ROLLBACK")
-    except sqlite3.OperationalError:
-        process.send(signal.SIGCONT)
-        return False
-    finally:
-        database.close()
-    return True
 
 
 def interruptions(client: OpenAI, job_id: str) -> list[str]:
@@ -177,7 +161,7 @@ def test_a_worker_that_sleeps_past_its_lease_changes_nothing_when_it_wakes(
     job = long_job(client, training_file, EXAMPLES)
     sleeper, child = harmed.child("work"), harmed.child("child train")
     before = harmed.log.count("task given up")
-    poll(lambda: stopped_between_writes(sleeper, harmed.data), "a moment between two writes")
+    harmed.freeze(sleeper)
     command = [sys.executable, "-m", "tunery", "work", "--data", str(harmed.data)]
     environment = {**harmed.settings, "TUNERY_BASE": "tiny"}
     with (tmp_path / "work.log").open("wb") as log:

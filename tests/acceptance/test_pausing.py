@@ -151,7 +151,7 @@ def test_a_worker_that_is_killed_while_a_job_is_paused_takes_nothing_with_it(
 ) -> None:
     job_id = running_job(client, training_file, EXAMPLES + 3)
     worker, child = server.child("work"), server.child("child train")
-    worker.freeze()  # it does not hear of the pause
+    server.freeze(worker)  # it does not hear of the pause
     try:
         assert str(client.fine_tuning.jobs.pause(job_id).status) == "paused"
     finally:

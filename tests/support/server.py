@@ -5,6 +5,7 @@ import os
 import shlex
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -302,6 +303,24 @@ class Server:
         assert self.process is not None
         ours = descendants(self.process.pid)
         return next((one for one in ours if one.command.endswith(f"-m tunery {name}")), None)
+
+    def freeze(self, process: Process) -> None:
+        """Stop a process of its own outside of a write: a writer that is frozen holds the lock."""
+
+        def frozen_outside() -> bool:
+            process.freeze()
+            database = sqlite3.connect(self.data / "tunery.db", timeout=1.0, isolation_level=None)
+            try:
+                database.execute("BEGIN IMMEDIATE")
+                database.execute("ROLLBACK")
+            except sqlite3.OperationalError:
+                process.send(signal.SIGCONT)
+                return False
+            finally:
+                database.close()
+            return True
+
+        poll(frozen_outside, f"{process.command} standing still between two writes")
 
     # ---- what it says
 

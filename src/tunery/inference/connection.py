@@ -26,6 +26,7 @@ class EngineConnection:
 
     def __init__(self, address_file: Path) -> None:
         self._address_file = address_file
+        self._known: tuple[tuple[int, int], _Address] | None = None
         self._client = httpx2.AsyncClient(
             timeout=httpx2.Timeout(None, connect=2.0),
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=64),
@@ -41,7 +42,7 @@ class EngineConnection:
         headers = options.pop("headers", {})
         for attempt in range(2):
             try:
-                address = await asyncio.to_thread(self._address)
+                address = self._address()
                 request = self._client.build_request(
                     method,
                     address.url + path,
@@ -75,5 +76,13 @@ class EngineConnection:
         raise TuneryError(f"The engine refused: {detail}", code="engine_error")
 
     def _address(self) -> _Address:
-        value = orjson.loads(self._address_file.read_bytes())
-        return _Address(value["url"], value["secret"])
+        """Return where the engine is; its file is read again only where it is another one.
+
+        On the event loop: a look at one small file costs less than a thread.
+        """
+        status = self._address_file.stat()
+        version = (status.st_ino, status.st_mtime_ns)
+        if self._known is None or self._known[0] != version:
+            value = orjson.loads(self._address_file.read_bytes())
+            self._known = version, _Address(value["url"], value["secret"])
+        return self._known[1]
