@@ -1,6 +1,8 @@
 # Three commands: `make demo`, `make test` and `make conformance`. Each makes what it needs; none
 # needs more than Python 3.11 or newer with venv, and make (and node, for one client).
 PYTHON ?= python3
+# Compiled modules are kept: every server and every training run imports torch anew.
+unexport PYTHONDONTWRITEBYTECODE
 TORCH ?= cpu
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 # Two processes of one compute thread each: more would fight for the cores.
