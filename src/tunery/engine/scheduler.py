@@ -95,7 +95,7 @@ class Scheduler:
         self.adapters = adapters
         self._tokenizer = tokenizer
         self._limits = limits
-        self._head = packed(network.head)
+        self._head = packed(network.head.weight, network.head.bias)
         self._cache = SlotCache(
             network.layers,
             limits.rows,

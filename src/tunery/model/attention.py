@@ -253,7 +253,8 @@ class CachedLayout:
         G = H // K
         keys[self._slots, :, self.positions] = key_KTD.transpose(0, 1)
         values[self._slots, :, self.positions] = value_KTD.transpose(0, 1)
-        query = (query_HTD * scale).transpose(0, 1).reshape(T, K, G, D)
+        scaled = query_HTD if scale == 1 else query_HTD * scale
+        query = scaled.transpose(0, 1).reshape(T, K, G, D)
         out = query.new_zeros(T, K, G, D)
         for (first, last, slot, end), mask in zip(self._runs, self._masks, strict=True):
             n = last - first
