@@ -62,18 +62,22 @@ class TrainedLinear(nn.Module):
 class AdapterRows:
     """Which adapter each row of the current step uses: shared by all stacks of a model.
 
-    `place` is the index in the stacks, -1 for the base. One place for all rows is the quick way;
-    a mix multiplies every used place and masks what is not the row's own.
+    `places` has the index in the stacks, -1 for the base. One place for all rows is the quick way;
+    a mix multiplies every used place and masks what is not the row's own. Whoever gives the stacks
+    other tensors raises `version`.
     """
 
     def __init__(self, places: int, rank: int, dtype: torch.dtype) -> None:
         self._places, self._rank, self._dtype = places, rank, dtype
+        self.version = 0
+        self.places = torch.zeros(0, dtype=torch.int32)
         self.only: int | None = None
         self.mask: Tensor | None = None
         self.used: Tensor | None = None
 
     def select(self, rows: Sequence[int]) -> None:
         """Set each row's place for the next forward pass."""
+        self.places = torch.tensor(rows, dtype=torch.int32)
         used = sorted({place for place in rows if place >= 0})
         self.only, self.mask, self.used = None, None, None
         if not used:
@@ -150,12 +154,17 @@ class ServedLinear(nn.Module):
         return y[None]
 
 
-class _Packed:
+class Packed:
     """A linear layer whose weight oneDNN has laid out for this processor once."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), None)
         self._bias = bias
+
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the weight as it was, the packed one, and the bias or an empty tensor."""
+        plain = self._weight.to_dense()
+        return plain, self._weight, plain.new_empty(0) if self._bias is None else self._bias
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the product."""
@@ -163,7 +172,7 @@ class _Packed:
         return y
 
 
-class _Plain:
+class Plain:
     """A linear layer as torch computes it."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
@@ -174,17 +183,17 @@ class _Plain:
         return F.linear(x, self._weight, self._bias)
 
 
-def packed(weight: Tensor, bias: Tensor | None) -> _Packed | _Plain:
+def packed(weight: Tensor, bias: Tensor | None) -> Packed | Plain:
     """Return the linear packed where torch can do that here, else as it is.
 
     Packing is a private API of torch: a release without it falls back to the public one.
     """
     weight = weight.detach()
     if weight.dtype != torch.bfloat16 or weight.device.type != "cpu":
-        return _Plain(weight, bias)
+        return Plain(weight, bias)
     try:
-        layer = _Packed(weight, bias)
+        layer = Packed(weight, bias)
         layer(torch.zeros(1, weight.shape[1], dtype=weight.dtype))
     except (AttributeError, RuntimeError):
-        return _Plain(weight, bias)
+        return Plain(weight, bias)
     return layer
