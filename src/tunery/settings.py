@@ -26,6 +26,12 @@ class EngineSettings(BaseModel):
     context_tokens: int = Field(8192, ge=64, description="longest prompt and answer together")
     adapters: int = Field(16, ge=1, le=1024, description="tuned models in memory at a time")
     max_rank: int = Field(32, ge=1, le=256, description="highest adapter rank accepted")
+    native: Literal["auto", "off"] = Field(
+        "auto", description="auto compiles faster operations where a compiler is found"
+    )
+    eight_bit: bool = Field(
+        True, description="native steps of few rows read weights of eight bits, if those are close"
+    )
     queue: int = Field(256, ge=1, description="waiting requests before 503 is answered")
     prefill_tokens: int = Field(512, ge=16, description="prompt tokens computed in one step")
     prefill_tokens_busy: int = Field(

@@ -20,7 +20,6 @@ from openai.types.fine_tuning import FineTuningJob
 from support.server import (
     BASE,
     CONTEXT,
-    Process,
     Server,
     all_events,
     ask,

@@ -34,6 +34,7 @@ SETTINGS = {
     "TUNERY_POLL_S": "0.1",
     "TUNERY_SWEEP_S": "0.3",
     "TUNERY_ENGINE__THREADS": "1",
+    "TUNERY_ENGINE__NATIVE": "off",  # a models folder of its own would compile them each time
     "TUNERY_TRAINING__THREADS": "1",
     "TUNERY_TRAINING__SNAPSHOT_S": "0.2",
 }

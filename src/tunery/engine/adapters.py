@@ -6,8 +6,9 @@ is given to another adapter only while nobody uses it.
 
 from tunery.domain.errors import Overloaded
 from tunery.model.adapter_file import AdapterWeights
-from tunery.model.base import BaseNetwork, linear, replace
-from tunery.model.lora import AdapterRows, ServedLinear
+from tunery.model.base import BaseNetwork
+from tunery.model.lora import AdapterRows
+from tunery.model.serving import serve
 
 
 class AdapterStack:
@@ -17,11 +18,7 @@ class AdapterStack:
         self.rows = AdapterRows(places, max_rank, network.dtype)
         self.shapes = network.shapes()
         self.max_rank = max_rank
-        self._layers: dict[str, ServedLinear] = {}
-        for name in network.targets:
-            layer = ServedLinear(linear(network, name), self.rows, places, max_rank)
-            replace(network, name, layer)
-            self._layers[name] = layer
+        self._layers = serve(network, self.rows, places, max_rank)
         self._free = list(range(places))
         self._places: dict[str, int] = {}  # in order of last use, oldest first
         self._users: dict[str, int] = {}

@@ -22,7 +22,7 @@ from tunery.engine.sampling import Likelihood, Sampling, likelihoods, sample
 from tunery.engine.text import TextStream
 from tunery.model.attention import CachedLayout, SlotCache
 from tunery.model.base import BaseNetwork
-from tunery.model.lora import packed
+from tunery.model.lora import Packed, packed
 
 _ROUND_ROWS = 8  # row counts come from a small set: oneDNN compiles a kernel for each
 
@@ -95,7 +95,7 @@ class Scheduler:
         self.adapters = adapters
         self._tokenizer = tokenizer
         self._limits = limits
-        self._head = packed(network.head)
+        self._head: Callable[[Tensor], Tensor] = packed(network.head.weight, network.head.bias)
         self._cache = SlotCache(
             network.layers,
             limits.rows,
@@ -162,6 +162,11 @@ class Scheduler:
                 self.step()
                 continue
             return
+
+    def use_native_head(self, *, eight_bits: bool) -> None:
+        """Compute the output layer with the native operations from now on."""
+        if isinstance(self._head, Packed):
+            self._head = torch.classes.tunery.Head(*self._head.tensors(), eight_bits).product
 
     def warm_up(self) -> None:
         """Compute one short text, so that the first request waits for no kernel to be compiled.

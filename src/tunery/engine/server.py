@@ -66,6 +66,7 @@ class GenerateBody(BaseModel):
         default=[], max_length=MAX_BIASES
     )
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
+    tenant: str = ""
 
 
 class ScoreBody(BaseModel):

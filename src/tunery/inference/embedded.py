@@ -18,7 +18,7 @@ from tunery.inference.connection import EngineConnection
 
 _WEIGHTS, _CONFIG = "adapter_model.safetensors", "adapter_config.json"
 # Sent only where they differ from the default.
-_OPTIONS = ("presence_penalty", "frequency_penalty", "logit_bias", "top_logprobs")
+_OPTIONS = ("presence_penalty", "frequency_penalty", "logit_bias", "top_logprobs", "grammar")
 _DEFAULTS = {field.name: field.default for field in fields(Generation)}
 
 
@@ -40,6 +40,7 @@ class EmbeddedEngine:
             "top_p": generation.top_p,
             "stop": list(generation.stop),
             "seed": generation.seed,
+            "tenant": generation.tenant,
         }
         for name in _OPTIONS:
             if (value := getattr(generation, name)) != _DEFAULTS[name]:

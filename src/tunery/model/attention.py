@@ -9,6 +9,7 @@ head, D head size.
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -225,35 +226,47 @@ class CachedLayout:
         positions: Sequence[int],
         padding: int,
     ) -> None:
-        self._cache = cache
-        self._pieces = list(pieces)
-        slots = [*decoding, *(slot for slot, n in pieces for _ in range(n))]
-        slots += [cache.scratch] * padding
+        self.cache = cache
+        self.decoding = len(decoding)
         self.positions = torch.tensor([*positions, *([0] * padding)])
-        self._slots = torch.tensor(slots)
+        slots = [*decoding, *(slot for slot, n in pieces for _ in range(n))]
+        self.slots = torch.tensor(slots + [cache.scratch] * padding)
         self._dtype = cache.keys[0].dtype
         self._runs = _runs(decoding, positions)
-        self._masks = [self._run_mask(*run) for run in self._runs]
-        self._piece_masks: list[Tensor] = []
+        self._pieces = []
         first = len(decoding)
-        for _, n in pieces:
-            start = positions[first]
-            mask = torch.full((n, start + n), -1e4).triu(start + 1)
-            self._piece_masks.append(mask.to(self._dtype))
+        for slot, n in pieces:
+            self._pieces.append((first, n, slot, positions[first]))
             first += n
-        self._decoding = len(decoding)
+
+    @property
+    def pieces(self) -> Tensor:
+        """Return (first row, rows, slot, place of the first in it) of each piece, [P, 4]."""
+        return torch.tensor(self._pieces, dtype=torch.int64).view(-1, 4)
+
+    @cached_property
+    def _masks(self) -> list[Tensor]:
+        return [self._run_mask(*run) for run in self._runs]
+
+    @cached_property
+    def _piece_masks(self) -> list[Tensor]:
+        return [
+            torch.full((n, start + n), -1e4).triu(start + 1).to(self._dtype)
+            for _, n, _, start in self._pieces
+        ]
 
     def attend(
         self, layer: int, query_HTD: Tensor, key_KTD: Tensor, value_KTD: Tensor, scale: float
     ) -> Tensor:
         """Write this step's keys and values, then return attention's output, [T, H * D]."""
-        keys, values = self._cache.keys[layer], self._cache.values[layer]
+        keys, values = self.cache.keys[layer], self.cache.values[layer]
         H, T, D = query_HTD.shape
         K = key_KTD.shape[0]
         G = H // K
-        keys[self._slots, :, self.positions] = key_KTD.transpose(0, 1)
-        values[self._slots, :, self.positions] = value_KTD.transpose(0, 1)
-        query = (query_HTD * scale).transpose(0, 1).reshape(T, K, G, D)
+        keys[self.slots, :, self.positions] = key_KTD.transpose(0, 1)
+        values[self.slots, :, self.positions] = value_KTD.transpose(0, 1)
+        scaled = query_HTD if scale == 1 else query_HTD * scale
+        query = scaled.transpose(0, 1).reshape(T, K, G, D)
         out = query.new_zeros(T, K, G, D)
         for (first, last, slot, end), mask in zip(self._runs, self._masks, strict=True):
             n = last - first
@@ -263,14 +276,12 @@ class CachedLayout:
             scores = torch.bmm(query[first:last].reshape(n * K, G, D), k.transpose(1, 2))
             scores = scores.view(n, K, G, end).add_(mask).view(n * K, G, end)
             out[first:last] = torch.bmm(torch.softmax(scores, -1), v).view(n, K, G, D)
-        first = self._decoding
-        for (slot, n), mask in zip(self._pieces, self._piece_masks, strict=True):
+        for (first, n, slot, _), mask in zip(self._pieces, self._piece_masks, strict=True):
             end = mask.shape[1]
             q = query[first : first + n].permute(1, 2, 0, 3).reshape(K, G * n, D)
             scores = torch.bmm(q, keys[slot, :, :end].transpose(1, 2)).add_(mask.repeat(G, 1))
             attended = torch.bmm(torch.softmax(scores, -1), values[slot, :, :end])
             out[first : first + n] = attended.view(K, G, n, D).permute(2, 0, 1, 3)
-            first += n
         return out.view(T, H * D)
 
     def _run_mask(self, first: int, last: int, slot: int, end: int) -> Tensor:

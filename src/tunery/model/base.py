@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
 from tunery.model import attention
+from tunery.model.fused import FusedDecoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class BaseNetwork:
     "all-linear".
     """
 
-    decoder: nn.Module
+    decoder: "Decoder"
     head: nn.Linear
     targets: tuple[str, ...]
     layers: int
@@ -43,6 +44,8 @@ class BaseNetwork:
 
     def hidden(self, token_ids_T: Tensor, layout: Any) -> Tensor:
         """Return the last hidden states, [T, hidden], of one row of tokens."""
+        if self.decoder.fused is not None:
+            return self.decoder.fused.hidden(token_ids_T, layout)
         out = self.decoder(
             input_ids=token_ids_T[None],
             position_ids=layout.positions[None],
@@ -88,7 +91,7 @@ def load_base(folder: Path, dtype: torch.dtype) -> BaseNetwork:
     config = model.config
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return BaseNetwork(
-        decoder=_Named(model, decoder),
+        decoder=Decoder(model, decoder, prefix),
         head=head,
         targets=targets,
         layers=config.num_hidden_layers,
@@ -104,15 +107,26 @@ def _to_float(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
     return output.float()
 
 
-class _Named(nn.Module):
-    """The decoder, with its modules found under the whole model's names, as PEFT writes them."""
+class Decoder(nn.Module):
+    """The decoder, with its modules found under the whole model's names, as PEFT writes them.
 
-    def __init__(self, model: nn.Module, decoder: nn.Module) -> None:
+    `fused`, once it is set, computes in the modules' place.
+    """
+
+    def __init__(self, model: nn.Module, decoder: nn.Module, prefix: str) -> None:
         super().__init__()
         self.model = model
+        self.prefix = prefix
+        self.fused: FusedDecoder | None = None
         self._decoder = [decoder]  # in a list, so that it is not registered twice
 
+    @property
+    def inner(self) -> Any:
+        """Return transformers' decoder itself."""
+        return self._decoder[0]
+
     def forward(self, **inputs: Any) -> Any:
+        """Run transformers' decoder."""
         return self._decoder[0](**inputs)
 
 

@@ -1,6 +1,6 @@
 """LoRA linears: y = x W^T + s (x A^T) B^T, with W frozen (Hu et al. 2021, eq. 3; s = alpha / r).
 
-`TrainedLinear` learns one A and B. `ServedLinear` holds many, and each row of a batch uses its
+`TrainedLinear` learns one A and B. `AdapterStacks` hold many, and each row of a batch uses its
 own or none. Shapes: W [N, K], A [r, K], B [N, r], x [T, K].
 """
 
@@ -60,20 +60,24 @@ class TrainedLinear(nn.Module):
 
 
 class AdapterRows:
-    """Which adapter each row of the current step uses: shared by every ServedLinear of a model.
+    """Which adapter each row of the current step uses: shared by all stacks of a model.
 
-    `place` is the index in the stacks, -1 for the base. One place for all rows is the quick way;
-    a mix multiplies every used place and masks what is not the row's own.
+    `places` has the index in the stacks, -1 for the base. One place for all rows is the quick way;
+    a mix multiplies every used place and masks what is not the row's own. Whoever gives the stacks
+    other tensors raises `version`.
     """
 
     def __init__(self, places: int, rank: int, dtype: torch.dtype) -> None:
         self._places, self._rank, self._dtype = places, rank, dtype
+        self.version = 0
+        self.places = torch.zeros(0, dtype=torch.int32)
         self.only: int | None = None
         self.mask: Tensor | None = None
         self.used: Tensor | None = None
 
     def select(self, rows: Sequence[int]) -> None:
         """Set each row's place for the next forward pass."""
+        self.places = torch.tensor(rows, dtype=torch.int32)
         used = sorted({place for place in rows if place >= 0})
         self.only, self.mask, self.used = None, None, None
         if not used:
@@ -88,21 +92,33 @@ class AdapterRows:
         self.used = torch.tensor(used)
 
 
-class ServedLinear(nn.Module):
-    """A frozen linear layer, packed for this processor, and a stack of adapters."""
+class AdapterStacks:
+    """The adapters of one linear: A and B of every place, the rank padded with zeros.
 
-    def __init__(self, base: nn.Linear, rows: AdapterRows, places: int, rank: int) -> None:
-        super().__init__()
-        self._linear = packed(base)
-        self._rows = rows
-        dtype = base.weight.dtype
-        self.down = torch.zeros(places, rank, base.in_features, dtype=dtype)
-        self.up = torch.zeros(places, rank, base.out_features, dtype=dtype)  # transposed, scaled
+    Shapes: down [places, r, K]; up [places, r, N], transposed and scaled. `order`, where the
+    linear's outputs are computed in another order than the base's, is that order.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        places: int,
+        rank: int,
+        dtype: torch.dtype,
+        order: Tensor | None = None,
+    ) -> None:
+        self.outputs = outputs
+        self.order = order
+        self.down = torch.zeros(places, rank, inputs, dtype=dtype)
+        self.up = torch.zeros(places, rank, outputs, dtype=dtype)
 
     def set(self, place: int, down: Tensor, up: Tensor, scale: float) -> None:
         """Fill a place; ranks below the stack's are padded with zeros."""
         rank = down.shape[0]
         self.clear(place)
+        if self.order is not None:
+            up = up[self.order]
         self.down[place, :rank] = down.to(self.down.dtype)
         self.up[place, :rank] = (up.float() * scale).t().to(self.up.dtype)
 
@@ -111,26 +127,44 @@ class ServedLinear(nn.Module):
         self.down[place].zero_()
         self.up[place].zero_()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the product; x is [1, T, K]."""
-        rows = self._rows
-        flat = x[0].to(self.down.dtype)
-        y = self._linear(flat)
+    def add(self, y: Tensor, x: Tensor, rows: AdapterRows) -> None:
+        """Add to y, [T, N], what each row's own adapter makes of x, [T, K]."""
         if rows.only is not None:
-            y.addmm_(flat @ self.down[rows.only].t(), self.up[rows.only])
+            y.addmm_(x @ self.down[rows.only].t(), self.up[rows.only])
         elif rows.mask is not None and rows.used is not None:
             down = self.down[rows.used].flatten(0, 1)
-            low = (flat @ down.t()).mul_(rows.mask)
+            low = (x @ down.t()).mul_(rows.mask)
             y.addmm_(low, self.up[rows.used].flatten(0, 1))
+
+
+class ServedLinear(nn.Module):
+    """A frozen linear layer, packed for this processor, with its adapters."""
+
+    def __init__(self, base: nn.Linear, rows: AdapterRows, stacks: AdapterStacks) -> None:
+        super().__init__()
+        self._linear = packed(base.weight, base.bias)
+        self._rows = rows
+        self._stacks = stacks
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the product; x is [1, T, K]."""
+        flat = x[0].to(self._stacks.down.dtype)
+        y = self._linear(flat)
+        self._stacks.add(y, flat, self._rows)
         return y[None]
 
 
-class _Packed:
+class Packed:
     """A linear layer whose weight oneDNN has laid out for this processor once."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), None)
         self._bias = bias
+
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the weight as it was, the packed one, and the bias or an empty tensor."""
+        plain = self._weight.to_dense()
+        return plain, self._weight, plain.new_empty(0) if self._bias is None else self._bias
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the product."""
@@ -138,7 +172,7 @@ class _Packed:
         return y
 
 
-class _Plain:
+class Plain:
     """A linear layer as torch computes it."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
@@ -149,17 +183,17 @@ class _Plain:
         return F.linear(x, self._weight, self._bias)
 
 
-def packed(base: nn.Linear) -> _Packed | _Plain:
-    """Return the layer packed where torch can do that here, else as it is.
+def packed(weight: Tensor, bias: Tensor | None) -> Packed | Plain:
+    """Return the linear packed where torch can do that here, else as it is.
 
     Packing is a private API of torch: a release without it falls back to the public one.
     """
-    weight, bias = base.weight.detach(), base.bias
+    weight = weight.detach()
     if weight.dtype != torch.bfloat16 or weight.device.type != "cpu":
-        return _Plain(weight, bias)
+        return Plain(weight, bias)
     try:
-        layer = _Packed(weight, bias)
+        layer = Packed(weight, bias)
         layer(torch.zeros(1, weight.shape[1], dtype=weight.dtype))
     except (AttributeError, RuntimeError):
-        return _Plain(weight, bias)
+        return Plain(weight, bias)
     return layer

@@ -32,6 +32,7 @@ class Options:
     frequency_penalty: float = 0.0
     logit_bias: tuple[tuple[int, float], ...] = ()
     top_logprobs: int | None = None
+    grammar: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ def generations_of(
     prompt_ids: Sequence[int],
     options: Options,
     *,
+    tenant: Tenant,
     context_tokens: int,
     vocabulary: int,
 ) -> tuple[Generation, ...]:
@@ -83,6 +85,8 @@ def generations_of(
         frequency_penalty=options.frequency_penalty,
         logit_bias=options.logit_bias,
         top_logprobs=options.top_logprobs,
+        grammar=options.grammar,
+        tenant=tenant.project_id,
     )
     seed = options.seed
     return tuple(

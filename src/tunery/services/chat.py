@@ -49,6 +49,7 @@ def prepare_chat(
             model,
             prompt_ids,
             request.options,
+            tenant=tenant,
             context_tokens=context,
             vocabulary=renderer.tokenizer.vocabulary,
         ),

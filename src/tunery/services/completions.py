@@ -64,6 +64,7 @@ def prepare_completion(
                 model,
                 ids,
                 request.options,
+                tenant=tenant,
                 context_tokens=context,
                 vocabulary=tokenizer.vocabulary,
             )

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from tunery.domain.errors import Unavailable
 from tunery.engine.adapters import AdapterStack
 from tunery.engine.embedding import EmbeddingServer
+from tunery.engine.native import adopt
 from tunery.engine.scheduler import Limits, Scheduler
 from tunery.engine.server import EngineServer, start_thread
 from tunery.model.base import compute_dtype, load_base
@@ -44,6 +45,14 @@ def build_engine(settings: Settings) -> tuple[FastAPI, Scheduler, str]:
             prefill_tokens_busy=wanted.prefill_tokens_busy,
         )
         scheduler = Scheduler(network, adapters, tokenizer, limits)
+        if wanted.native == "auto":
+            adopt(
+                scheduler,
+                network,
+                native_folder(settings),
+                eight_bits=wanted.eight_bit,
+                most_apart=settings.training.proof_mean,
+            )
         scheduler.warm_up()
         return scheduler
 
@@ -61,6 +70,11 @@ def build_engine(settings: Settings) -> tuple[FastAPI, Scheduler, str]:
     catalogue = open_directory(settings).catalogue
     EmbeddingServer(scheduler, catalogue.embedding_of, wanted.queue).mount(app)
     return app, scheduler, secret
+
+
+def native_folder(settings: Settings) -> Path:
+    """Return where compiled operations are kept: beside the models, for every data folder."""
+    return settings.models_path.parent / "native"
 
 
 def announce(settings: Settings, url: str, secret: str) -> None:

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tunery.model.lora import AdapterRows, ServedLinear, TrainedLinear, packed
+from tunery.model.lora import AdapterRows, AdapterStacks, ServedLinear, TrainedLinear, packed
 
 
 def _base(bias: bool, dtype: torch.dtype = torch.float32) -> nn.Linear:
@@ -58,11 +58,12 @@ def test_a_trained_linear_has_the_gradients_of_finite_differences() -> None:
 def test_every_row_gets_its_own_adapter_or_none(rows: list[int]) -> None:
     base = _base(True)
     selection = AdapterRows(3, 4, torch.float32)
-    layer = ServedLinear(base, selection, 3, 4)
+    stacks = AdapterStacks(12, 20, 3, 4, torch.float32)
+    layer = ServedLinear(base, selection, stacks)
     adapters = [(*_matrices(rank, rank), scale) for rank, scale in ((4, 2.0), (1, 0.5), (3, 1.0))]
     for place, (down, up, scale) in enumerate(adapters):
-        layer.set(place, *_matrices(4, 99), 7.0)  # what stood there before must be gone
-        layer.set(place, down, up, scale)
+        stacks.set(place, *_matrices(4, 99), 7.0)  # what stood there before must be gone
+        stacks.set(place, down, up, scale)
     x = torch.randn(1, 4, 12)
     wanted = F.linear(x[0], base.weight, base.bias)
     for row, place in enumerate(rows):
@@ -76,9 +77,10 @@ def test_every_row_gets_its_own_adapter_or_none(rows: list[int]) -> None:
 def test_a_cleared_place_changes_nothing() -> None:
     base = _base(False)
     selection = AdapterRows(1, 4, torch.float32)
-    layer = ServedLinear(base, selection, 1, 4)
-    layer.set(0, *_matrices(4, 0), 1.0)
-    layer.clear(0)
+    stacks = AdapterStacks(12, 20, 1, 4, torch.float32)
+    layer = ServedLinear(base, selection, stacks)
+    stacks.set(0, *_matrices(4, 0), 1.0)
+    stacks.clear(0)
     selection.select([0, 0])
     x = torch.randn(1, 2, 12)
     torch.testing.assert_close(layer(x)[0], F.linear(x[0], base.weight))
@@ -92,6 +94,6 @@ def test_a_packed_linear_computes_the_same_product(
     base = _base(bias, dtype)
     x = torch.randn(7, 12, dtype=dtype)
     wanted = F.linear(x.double(), base.weight.double(), base.bias.double() if bias else None)
-    got = packed(base)(x)
+    got = packed(base.weight, base.bias)(x)
     assert got.dtype == dtype
     torch.testing.assert_close(got.double(), wanted, rtol=off, atol=off)

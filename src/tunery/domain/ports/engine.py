@@ -13,6 +13,7 @@ FinishReason = Literal["stop", "length"]
 class Generation:
     """One answer to make.
 
+    `tenant` is whose it is: tenants take turns, and nothing computed for one is used for another.
     `base_digest` names the base it must be made with: an engine with another one refuses. `stop`
     strings end the answer and are not part of it. `seed` makes sampling repeatable. A temperature
     of 0 takes the likeliest token.
@@ -22,6 +23,9 @@ class Generation:
     answer so far by c * frequency_penalty + presence_penalty; the prompt does not count.
     `top_logprobs` asks for log-probabilities: those of the tokens made and of that many (0..20) of
     the likeliest ones at each place. None asks for none.
+
+    `grammar`, in llguidance's dialect of Lark, is what the answer's text follows from its first
+    character to its end; None leaves it free.
     """
 
     prompt_ids: Sequence[int]
@@ -36,6 +40,8 @@ class Generation:
     frequency_penalty: float = 0.0
     logit_bias: tuple[tuple[int, float], ...] = ()
     top_logprobs: int | None = None
+    grammar: str | None = None
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)

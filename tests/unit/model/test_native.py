@@ -1,0 +1,149 @@
+"""The native operations against the same decoder in torch, and against transformers in float32."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from support.networks import logits_of, merged_model, random_adapter, tokens
+from tunery.engine.adapters import AdapterStack
+from tunery.model import native
+from tunery.model.attention import CachedLayout, SlotCache
+from tunery.model.base import BaseNetwork, load_base
+
+FOLDER = Path("~/.cache/tunery/native").expanduser()
+ROWS, CONTEXT, RANK = 6, 160, 8
+# Lengths of the prompts in the slots 0..5, and the adapter of each: base, mixed, the same twice.
+LENGTHS = [40, 70, 33, 5, 64, 90]
+PLACES = [-1, 0, 1, 1, 0, -1]
+
+
+@pytest.fixture(scope="module")
+def operations() -> None:
+    """Load the native operations; skip where this processor cannot run them."""
+    if missing := native.missing_features():
+        pytest.skip(f"this processor has no {', '.join(missing)}")
+    native.load(native.built(FOLDER) or native.build(FOLDER))
+
+
+class Decoding:
+    """Six prompts in six slots: computed in two pieces each, then two tokens one by one."""
+
+    def __init__(self, folder: Path, *, eight_bits: bool | None = None) -> None:
+        self.network: BaseNetwork = load_base(folder, torch.bfloat16)
+        self.head = self.network.head
+        self.stack = AdapterStack(self.network, 2, RANK)
+        for name, seed in (("a", 1), ("b", 2)):
+            self.stack.load(name, random_adapter(folder, seed, rank=4, size=0.08))
+        self.places = {0: self.stack.acquire("a"), 1: self.stack.acquire("b"), -1: -1}
+        if eight_bits is not None:
+            decoder = self.network.decoder.fused
+            assert decoder is not None
+            assert decoder.takes_native()
+            decoder.use_native(eight_bits=eight_bits)
+        heads, size = self.network.key_value_heads, self.network.head_size
+        self.cache = SlotCache(self.network.layers, ROWS, heads, CONTEXT, size, torch.bfloat16)
+
+    def step(
+        self,
+        ids: Sequence[int],
+        decoding: Sequence[int],
+        pieces: Sequence[tuple[int, int]],
+        positions: Sequence[int],
+    ) -> Tensor:
+        slots = [*decoding, *(slot for slot, n in pieces for _ in range(n))]
+        self.stack.rows.select([self.places[PLACES[slot]] or 0 for slot in slots])
+        layout = CachedLayout(self.cache, decoding, pieces, positions, 0)
+        with torch.inference_mode():
+            hidden = self.network.hidden(torch.tensor(ids), layout)
+            return torch.log_softmax(self.head(hidden).float(), -1)
+
+    def run(self) -> list[Tensor]:
+        """Return each slot's log-probabilities, [tokens, vocabulary]."""
+        texts = [tokens(length + 2, seed) for seed, length in enumerate(LENGTHS)]
+        found: list[list[Tensor]] = [[] for _ in texts]
+        for part in range(2):
+            ids: list[int] = []
+            positions: list[int] = []
+            pieces: list[tuple[int, int]] = []
+            for slot, length in enumerate(LENGTHS):
+                start, end = (0, length // 2) if part == 0 else (length // 2, length)
+                ids += texts[slot][start:end]
+                positions += range(start, end)
+                pieces.append((slot, end - start))
+            parts = torch.split(self.step(ids, [], pieces, positions), [n for _, n in pieces])
+            for slot, rows in enumerate(parts):
+                found[slot].append(rows)
+        for number in range(2):
+            last = [texts[slot][length + number] for slot, length in enumerate(LENGTHS)]
+            rows = self.step(last, range(ROWS), [], [length + number for length in LENGTHS])
+            for slot in range(ROWS):
+                found[slot].append(rows[slot : slot + 1])
+        return [torch.cat(rows) for rows in found]
+
+
+@pytest.mark.parametrize(
+    ("eight_bits", "mean", "most"),
+    # A rounding to bfloat16 is 2^-9 of a number, logits are a few units here; a weight of eight
+    # bits is off by 2^-8 of its group's largest, three times as much as one of bfloat16.
+    [(None, 0.01, 0.12), (False, 0.01, 0.12), (True, 0.03, 0.3)],
+)
+@pytest.mark.usefixtures("operations")
+def test_every_row_is_computed_as_its_own_merged_model_would(
+    tiny_model: Path, eight_bits: bool | None, mean: float, most: float
+) -> None:
+    found = Decoding(tiny_model, eight_bits=eight_bits).run()
+    adapters = [random_adapter(tiny_model, seed, rank=4, size=0.08) for seed in (1, 2)]
+    models = {
+        place: merged_model(tiny_model, None if place < 0 else adapters[place])
+        for place in set(PLACES)
+    }
+    for slot, place in enumerate(PLACES):
+        ids = tokens(LENGTHS[slot] + 2, slot)
+        wanted = torch.log_softmax(logits_of(models[place], ids), -1)
+        apart = (found[slot] - wanted).abs()
+        assert float(apart.mean()) < mean, slot
+        assert float(apart.max()) < most, slot
+        others = [other for other in models if other != place]
+        for other in others:  # and not as another row's model would
+            strange = torch.log_softmax(logits_of(models[other], ids), -1)
+            assert float((found[slot] - strange).abs().mean()) > 5 * mean, slot
+
+
+@pytest.mark.usefixtures("operations")
+@pytest.mark.parametrize("rows", [1, 3, 16, 17, 33, 64, 65])
+def test_a_product_of_eight_bit_weights_is_that_of_the_rounded_weights(rows: int) -> None:
+    generator = torch.Generator().manual_seed(rows)
+    weight = torch.randn(96, 160, generator=generator).bfloat16()
+    bias = torch.randn(96, generator=generator).bfloat16()
+    x = torch.randn(rows, 160, generator=generator).bfloat16()
+    laid_out = torch.ops.mkldnn._reorder_linear_weight(weight, None)
+    head = torch.classes.tunery.Head(weight, laid_out, bias, True)
+    groups = weight.double().view(96, 5, 32)
+    scale = groups.abs().amax(2, keepdim=True) / 127
+    rounded = ((groups / scale).round() * scale).view(96, 160)
+    if rows > 64:  # computed with the weights as they are
+        rounded = weight.double()
+    wanted = x.double() @ rounded.t() + bias.double()
+    # Sums of 160 products of numbers of size 1, each weight rounded once more to bfloat16.
+    torch.testing.assert_close(head.product(x).double(), wanted, rtol=2**-7, atol=0.12)
+
+
+def test_without_a_compiler_nothing_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if native.missing_features():
+        pytest.skip("this processor could not run them anyway")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(native.NotBuilt, match="no compiler was found"):
+        native.build(tmp_path / "native")
+    assert native.built(tmp_path / "native") is None
+
+
+def test_a_damaged_file_is_not_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "decoder.so"
+    path.write_bytes(b"\x7fELF nothing")
+    with pytest.raises(native.NotBuilt, match="cannot be loaded"):
+        native.load(path)
