@@ -51,10 +51,8 @@ class Generating:
 
     @property
     def fingerprint(self) -> str:
-        """Return which weights answer: the base's digest, and the adapter's."""
-        model = self.prepared.model
-        adapter = "base" if model.tuned is None else model.tuned.adapter.digest[:10]
-        return f"fp_{model.base.digest[:10]}_{adapter}"
+        """Return which weights answer, and what computes them; the model's page says the same."""
+        return self.prepared.model.fingerprint(self._parts.engine.version)
 
     async def start(self) -> None:
         """Wait for the first piece; raise what the engine refuses with."""

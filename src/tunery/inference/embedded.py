@@ -10,6 +10,7 @@ from typing import Any
 import httpx2
 import orjson
 
+from tunery import __version__
 from tunery.domain.errors import NotFound, Overloaded, Unavailable
 from tunery.domain.jobs import Adapter
 from tunery.domain.ports.blobs import BlobStore
@@ -28,6 +29,11 @@ class EmbeddedEngine:
     def __init__(self, address_file: Path, blobs: BlobStore) -> None:
         self._connection = EngineConnection(address_file)
         self._blobs = blobs
+
+    @property
+    def version(self) -> str:
+        """Return our own version: the engine's process runs this same package."""
+        return f"tunery-{__version__}"
 
     async def generate(self, generation: Generation) -> AsyncGenerator[Delta, None]:
         """Yield the answer as the engine makes it."""
