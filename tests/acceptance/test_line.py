@@ -165,7 +165,9 @@ def test_each_answer_says_which_weights_gave_it_and_the_models_page_says_the_sam
             *(c.system_fingerprint for c in client.chat.completions.create(**chat, stream=True)),
             client.completions.create(**asked).system_fingerprint,
             *(c.system_fingerprint for c in client.completions.create(**asked, stream=True)),
-            client.responses.create(model=name, input="hi").model_dump()["system_fingerprint"],
+            client.responses.create(model=name, input="hi", max_output_tokens=16).model_dump()[
+                "system_fingerprint"
+            ],
         ]
         assert set(answered) == {page["system_fingerprint"]} == {expected}
         assert page["engine"] == f"tunery-{tunery.__version__}"
