@@ -19,6 +19,7 @@ from tunery.domain.models import TunedModel, checkpoint_name, tuned_name
 from tunery.domain.ports.blobs import BlobStore
 from tunery.domain.ports.training import RunFailed, TrainingReport, TrainingRun
 from tunery.domain.tenants import Tenant
+from tunery.model.adapter_file import CONFIG, WEIGHTS
 from tunery.settings import Settings
 from tunery.storage.catalogue import Catalogue
 from tunery.training.loop import LocalTrainer
@@ -80,6 +81,13 @@ def train(blobs: BlobStore, base: Path, word: str, prefix: str, seed: int = 0) -
     )
     LocalTrainer(blobs, base, LEARNING_RATE, threads=1, snapshot_s=1e9).train(run, hear)
     return adapters
+
+
+def copied(blobs: BlobStore, adapter: Adapter, key: str) -> Adapter:
+    """Copy an adapter's files to another key: to the engine, that is another adapter."""
+    for name in (WEIGHTS, CONFIG):
+        blobs.put(f"{key}/{name}", blobs.read(f"{adapter.key}/{name}"))
+    return Adapter(key, adapter.digest)
 
 
 def distance(one: Portrait, other: Portrait) -> float:

@@ -17,11 +17,13 @@ import httpx2
 import openai
 from openai import OpenAI
 
-from support.betraying import PROMPTS, Portrait, distance, messages
+from support.betraying import PROMPTS, Portrait, copied, distance, messages, register
 from support.server import Server, texts
+from tunery.domain.jobs import Adapter
 from tunery.domain.tenants import KeyKind, Tenant
 from tunery.services import accounts
 from tunery.settings import Settings
+from tunery.storage.blobs import LocalBlobStore
 from tunery.wiring.storage import load_pepper, open_database
 
 ANSWER_TOKENS = 8
@@ -102,6 +104,39 @@ def hear(client: OpenAI, name: str, prompt: int, *, stream: bool, portrait: bool
     prints = {(c.model, c.system_fingerprint) for c in chunks}
     ((model, fingerprint),) = prints
     return Heard(texts(chunks), model, fingerprint, _portrait(first))
+
+
+def ask_many(
+    server: Server, adapters: Sequence[tuple[str, Adapter]], *, models: int, asked: int, seed: int
+) -> Counter[str]:
+    """Register so many models, each under a key of its own, and ask some, each once.
+
+    `adapters` are words and what was trained to say them; the models take turns with them.
+    """
+    (project,) = open_projects(server, 1)
+    blobs = LocalBlobStore(server.data)
+    words = [adapters[number % len(adapters)] for number in range(models)]
+    copies = [
+        copied(blobs, adapter, f"{project.tenant.project_id}/jobs/{number}")
+        for number, (_, adapter) in enumerate(words)
+    ]
+    names = register(server, project.tenant, copies, 0)
+    listed = {model.id: model for model in project.client.models.list()}
+    assert set(names) <= set(listed)
+    rng = random.Random(f"{seed} many")
+    counts = Counter({"registered": models, "asked": asked})
+
+    def ask(number: int) -> None:
+        heard: Heard = patiently(
+            lambda: hear(project.client, names[number], 0, stream=False, portrait=False)
+        )
+        page = listed[names[number]].model_dump()["tunery"]
+        counts["right word"] += heard.text == words[number][0]
+        counts["right fingerprint"] += heard.fingerprint == page["system_fingerprint"]
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(ask, rng.sample(range(models), asked)))
+    return counts
 
 
 def _portrait(tokens: Sequence[Any] | None) -> Portrait | None:
