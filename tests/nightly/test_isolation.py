@@ -84,5 +84,5 @@ def test_a_thousand_models_answer_with_few_places(
         ]
         counts = ask_many(server, adapters, models=MANY, asked=ASKED, seed=figures.seed)
         loads = server.engine_health()["adapter_loads"]
-    figures.keep("thousand_models", dict(counts) | {"loads": loads})
+    figures.keep("thousand_models", counts | {"loads": loads})
     assert counts["right word"] == counts["right fingerprint"] == ASKED

@@ -101,14 +101,13 @@ def hear(client: OpenAI, name: str, prompt: int, *, stream: bool, portrait: bool
     chunks = list(client.chat.completions.create(**asked, stream=True))
     told = (c.choices[0].logprobs for c in chunks if c.choices)
     first = next((one.content for one in told if one is not None and one.content), None)
-    prints = {(c.model, c.system_fingerprint) for c in chunks}
-    ((model, fingerprint),) = prints
+    ((model, fingerprint),) = {(c.model, c.system_fingerprint) for c in chunks}
     return Heard(texts(chunks), model, fingerprint, _portrait(first))
 
 
 def ask_many(
     server: Server, adapters: Sequence[tuple[str, Adapter]], *, models: int, asked: int, seed: int
-) -> Counter[str]:
+) -> dict[str, int]:
     """Register so many models, each under a key of its own, and ask some, each once.
 
     `adapters` are words and what was trained to say them; the models take turns with them.
@@ -124,19 +123,22 @@ def ask_many(
     listed = {model.id: model for model in project.client.models.list()}
     assert set(names) <= set(listed)
     rng = random.Random(f"{seed} many")
-    counts = Counter({"registered": models, "asked": asked})
 
-    def ask(number: int) -> None:
+    def ask(number: int) -> tuple[bool, bool]:
         heard: Heard = patiently(
             lambda: hear(project.client, names[number], 0, stream=False, portrait=False)
         )
         page = listed[names[number]].model_dump()["tunery"]
-        counts["right word"] += heard.text == words[number][0]
-        counts["right fingerprint"] += heard.fingerprint == page["system_fingerprint"]
+        return heard.text == words[number][0], heard.fingerprint == page["system_fingerprint"]
 
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(ask, rng.sample(range(models), asked)))
-    return counts
+        right = list(pool.map(ask, rng.sample(range(models), asked)))
+    return {
+        "models": models,
+        "asked": asked,
+        "right word": sum(word for word, _ in right),
+        "right fingerprint": sum(fingerprint for _, fingerprint in right),
+    }
 
 
 def _portrait(tokens: Sequence[Any] | None) -> Portrait | None:
@@ -161,6 +163,7 @@ class Book:
                 lambda p=prompt: hear(client, name, p, stream=False, portrait=True)  # type: ignore[misc]
             )
             assert heard.portrait is not None
+            assert (heard.model, heard.fingerprint) == (name, known.fingerprint)
             known.texts.append(heard.text)
             known.portraits.append(heard.portrait)
         if word is not None:
