@@ -183,6 +183,27 @@ def test_adapters_are_sent_when_they_are_asked_for_and_many_answer_at_once(
         _with_engine(address, blobs, work)
 
 
+def test_many_cold_adapters_asked_at_once_are_each_loaded_once(
+    tiny_model: Path, address: Path, blobs: LocalBlobStore
+) -> None:
+    adapters = [store(blobs, f"p/{n}", random_adapter(tiny_model, n)) for n in range(12)]
+
+    async def work(engine: EmbeddedEngine) -> None:
+        async def ask(adapter: Adapter) -> None:
+            while True:
+                try:
+                    await _all(engine, _generation(2, adapter))
+                    return
+                except Overloaded:  # every place is in use just now
+                    await asyncio.sleep(0.01)
+
+        await asyncio.gather(*map(ask, adapters))
+        assert (await engine.health()).adapter_loads == len(adapters)
+
+    with serving(tiny_model, address, endless_tokenizer(tiny_model), places=3):
+        _with_engine(address, blobs, work)
+
+
 def test_scores_are_those_of_base_and_adapter(
     tiny_model: Path, address: Path, blobs: LocalBlobStore
 ) -> None:
