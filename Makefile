@@ -1,5 +1,5 @@
-# Three commands: `make demo`, `make test` and `make conformance`. Each makes what it needs; none
-# needs more than Python 3.11 or newer with venv, and make (and node, for one client).
+# Four commands: `make demo`, `make test`, `make conformance` and `make nightly`. Each makes what it
+# needs; none needs more than Python 3.11 or newer with venv, and make (and node, for one client).
 PYTHON ?= python3
 # Compiled modules are kept: every server and every training run imports torch anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -9,7 +9,7 @@ TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 PYTEST = OMP_NUM_THREADS=1 .venv-dev/bin/pytest -n 2 --dist loadfile
 SETUP = $(PYTHON) scripts/setup.py --torch $(TORCH) --torch-cpu-index $(TORCH_CPU_INDEX)
 
-.PHONY: demo test conformance lint types imports unit format clean help
+.PHONY: demo test conformance nightly lint types imports unit format clean help
 
 help:  ## say what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,11 @@ conformance: .python  ## the slow tests; then, with other clients, hold the serv
 	@.venv-dev/bin/python scripts/client_venvs.py
 	$(PYTEST) -m slow tests/acceptance
 	OMP_NUM_THREADS=1 .venv-dev/bin/pytest tests/conformance
+
+nightly: .python  ## the long runs, each with a seed; figures go to build/nightly
+	@$(SETUP) .venv-dev --dev
+	@.venv-dev/bin/tunery models pull
+	OMP_NUM_THREADS=1 .venv-dev/bin/pytest tests/nightly $(if $(SEED),--seed $(SEED))
 
 lint:
 	.venv-dev/bin/ruff check .

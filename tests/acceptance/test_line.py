@@ -10,6 +10,7 @@ import openai
 import pytest
 from openai import OpenAI
 
+import tunery
 from support.server import (
     BASE,
     Server,
@@ -145,6 +146,34 @@ def test_the_last_three_epochs_are_checkpoints_that_answer_by_name(
     answers = [client.chat.completions.create(model=n, messages=question("hi")) for n in names]
     assert [answer.model for answer in answers] == names
     assert len({answer.system_fingerprint for answer in answers}) == 3
+
+
+def test_each_answer_says_which_weights_gave_it_and_the_models_page_says_the_same(
+    client: OpenAI, tuned: Tuned
+) -> None:
+    checkpoints = client.fine_tuning.jobs.checkpoints.list(tuned.job.id).data
+    names = ["tiny", BASE, *(one.fine_tuned_model_checkpoint for one in checkpoints)]
+    told: list[str] = []
+    for name in names:
+        page = client.models.retrieve(name).model_dump()["tunery"]
+        adapter = "base" if page["adapter_digest"] is None else page["adapter_digest"][:10]
+        expected = f"fp_{page['base_digest'][:10]}_{adapter}_{page['engine']}"
+        chat: dict[str, Any] = {"model": name, "messages": question("hi"), "max_tokens": 2}
+        asked: dict[str, Any] = {"model": name, "prompt": "hi", "max_tokens": 2}
+        answered = [
+            client.chat.completions.create(**chat).system_fingerprint,
+            *(c.system_fingerprint for c in client.chat.completions.create(**chat, stream=True)),
+            client.completions.create(**asked).system_fingerprint,
+            *(c.system_fingerprint for c in client.completions.create(**asked, stream=True)),
+            client.responses.create(model=name, input="hi", max_output_tokens=16).model_dump()[
+                "system_fingerprint"
+            ],
+        ]
+        assert set(answered) == {page["system_fingerprint"]} == {expected}
+        assert page["engine"] == f"tunery-{tunery.__version__}"
+        told.append(expected)
+    assert told[0] == told[1]  # one base under two names
+    assert len(set(told[1:])) == len(told[1:]) == 4
 
 
 def test_the_tuned_model_answers_what_it_learned_and_its_base_does_not(

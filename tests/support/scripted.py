@@ -16,6 +16,8 @@ WHOLE = (Delta("Hel", 1), Delta("", 2), Delta("lo", 3, "stop"))
 class ScriptedEngine:
     """Answers every prompt with the same pieces."""
 
+    version = "scripted-1"
+
     def __init__(self, script: Sequence[Delta | TuneryError]) -> None:
         self._script = script
         self.prompts: list[Sequence[int]] = []

@@ -352,11 +352,17 @@ class Server:
         """Wait until every part answers."""
         poll(self._ready, f"the server is ready; its log:\n{self.log}", START_S)
 
-    def engine_rows(self) -> int:
-        """Return how many answers the engine is making, by its own word."""
+    def engine_health(self) -> dict[str, Any]:
+        """Return what the engine says of itself."""
         address = json.loads((self.data / "engine.json").read_text())
         headers = {"authorization": f"Bearer {address['secret']}"}
-        health = httpx2.get(f"{address['url']}/health", headers=headers, trust_env=False).json()
+        url = f"{address['url']}/health"
+        health: dict[str, Any] = httpx2.get(url, headers=headers, trust_env=False).json()
+        return health
+
+    def engine_rows(self) -> int:
+        """Return how many answers the engine is making, by its own word."""
+        health = self.engine_health()
         return int(health["rows_active"]) + int(health["rows_waiting"])
 
     # ---- who asks it

@@ -72,6 +72,15 @@ class TunedModel:
     created_at: int
 
 
+def fingerprint(base_digest: str, adapter_digest: str | None, engine: str) -> str:
+    """Return which weights answer, and what computes them, as `system_fingerprint` says it.
+
+    Two answers with the same fingerprint came from the same weights: ten digits of SHA-256 each.
+    """
+    adapter = "base" if adapter_digest is None else adapter_digest[:10]
+    return f"fp_{base_digest[:10]}_{adapter}_{engine}"
+
+
 def check_suffix(suffix: str) -> str:
     """Return `suffix` if it can be part of a model's name, else raise InvalidRequest."""
     if not 1 <= len(suffix) <= MAX_SUFFIX or not re.fullmatch(r"[A-Za-z0-9._-]+", suffix):

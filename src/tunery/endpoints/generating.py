@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 
 import anyio
 
-from tunery.domain.errors import TuneryError
+from tunery.domain.errors import NotFound, TuneryError, Unavailable
 from tunery.domain.ports.engine import Delta, TokenLogprob
 from tunery.domain.tenants import Caller
 from tunery.endpoints.parts import Parts
 from tunery.services.answers import PreparedAnswer, settle
+from tunery.services.models import get_model
 
 _AT_ONCE = 16  # choices of one request that are generated together: one caller is no crowd
 
@@ -51,14 +52,15 @@ class Generating:
 
     @property
     def fingerprint(self) -> str:
-        """Return which weights answer: the base's digest, and the adapter's."""
-        model = self.prepared.model
-        adapter = "base" if model.tuned is None else model.tuned.adapter.digest[:10]
-        return f"fp_{model.base.digest[:10]}_{adapter}"
+        """Return which weights answer, and what computes them; the model's page says the same."""
+        return self.prepared.model.fingerprint(self._parts.engine.version)
 
     async def start(self) -> None:
         """Wait for the first piece; raise what the engine refuses with."""
-        self._first = await anext(self._deltas)
+        try:
+            self._first = await anext(self._deltas)
+        except Unavailable as error:
+            raise await self._deleted_or(error) from None
 
     async def pieces(self) -> AsyncGenerator[tuple[int, Delta], None]:
         """Yield each choice's pieces as they come, with the choice's number."""
@@ -77,11 +79,26 @@ class Generating:
         try:
             async for _ in self.pieces():
                 pass
+        except Unavailable as error:
+            self._settled = True
+            raise await self._deleted_or(error) from None
         except BaseException as error:
             self._settled = self._caller.batch or isinstance(error, TuneryError)
             raise
         finally:
             await self.close()
+
+    async def _deleted_or(self, error: Unavailable) -> TuneryError:
+        """Return what the caller is told: a model deleted since it was found is an unknown one."""
+        name, tenant = self.prepared.model.name, self._caller.tenant
+        if error.code == "model_files_missing":
+            try:
+                await anyio.to_thread.run_sync(
+                    get_model, self._parts.database, self._parts.directory, tenant, name
+                )
+            except NotFound as unknown:
+                return unknown
+        return error
 
     async def close(self) -> None:
         """Stop the engine's work and write the ledger, whatever became of the request."""

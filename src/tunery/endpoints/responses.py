@@ -147,6 +147,7 @@ class ResponseAnswer:
             response_id=new_id("resp_"),
             message_id=new_id("msg_"),
             created_at=self._created_at,
+            fingerprint=generating.fingerprint,
         )
 
     async def whole(self) -> ResponseObject:

@@ -22,6 +22,8 @@ class AdapterStack:
         self._free = list(range(places))
         self._places: dict[str, int] = {}  # in order of last use, oldest first
         self._users: dict[str, int] = {}
+        self.loads = 0  # since the start: what was put into a place,
+        self.evictions = 0  # and what was pushed out of one
 
     def __len__(self) -> int:
         return len(self._places)
@@ -37,6 +39,7 @@ class AdapterStack:
             else:
                 layer.clear(place)
         self._places[name] = place
+        self.loads += 1
 
     def unload(self, name: str) -> bool:
         """Free the adapter's place; return False while somebody uses it."""
@@ -66,5 +69,6 @@ class AdapterStack:
             return self._free.pop()
         for name in self._places:
             if not self._users.get(name):
+                self.evictions += 1
                 return self._places.pop(name)
         raise Overloaded("Every place for a tuned model is in use; try again.")

@@ -251,6 +251,8 @@ class EngineServer:
             "adapters_resident": len(self._scheduler.adapters),
             "rows_active": self._scheduler.active,
             "rows_waiting": self._scheduler.waiting,
+            "adapter_loads": self._scheduler.adapters.loads,
+            "adapter_evictions": self._scheduler.adapters.evictions,
         }
 
     def _check(self, base_digest: str, ids: list[int], answer_tokens: int) -> None:

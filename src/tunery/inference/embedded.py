@@ -10,6 +10,7 @@ from typing import Any
 import httpx2
 import orjson
 
+from tunery import __version__
 from tunery.domain.errors import NotFound, Overloaded, Unavailable
 from tunery.domain.jobs import Adapter
 from tunery.domain.ports.blobs import BlobStore
@@ -28,6 +29,13 @@ class EmbeddedEngine:
     def __init__(self, address_file: Path, blobs: BlobStore) -> None:
         self._connection = EngineConnection(address_file)
         self._blobs = blobs
+        # What was loaded is used before the next one is: else cold ones push each other out.
+        self._loading = asyncio.Lock()
+
+    @property
+    def version(self) -> str:
+        """Return our own version: the engine's process runs this same package."""
+        return f"tunery-{__version__}"
 
     async def generate(self, generation: Generation) -> AsyncGenerator[Delta, None]:
         """Yield the answer as the engine makes it."""
@@ -137,16 +145,26 @@ class EmbeddedEngine:
     ) -> httpx2.Response:
         """Send a request; if the engine lacks its adapter, send that and ask again."""
         content = orjson.dumps(body)
-        for _ in range(3):  # an adapter may be pushed out again between load and use
-            response = await self._connection.send(
-                "POST", path, content=content, headers={"content-type": "application/json"}
-            )
-            if response.status_code != 404 or adapter is None:
-                await self._connection.checked(response)
+        response = await self._post(path, content)
+        if response.status_code == 404 and adapter is not None:
+            await response.aclose()
+            async with self._loading:
+                response = await self._after_loading(path, content, adapter)
+        await self._connection.checked(response)
+        return response
+
+    async def _after_loading(self, path: str, content: bytes, adapter: Adapter) -> httpx2.Response:
+        for _ in range(3):  # another process's request may push an adapter out before it is used
+            response = await self._post(path, content)
+            if response.status_code != 404:
                 return response
             await response.aclose()
             await self.load(adapter)
         raise Overloaded("The engine has no room for this model now; try again.")
+
+    async def _post(self, path: str, content: bytes) -> httpx2.Response:
+        headers = {"content-type": "application/json"}
+        return await self._connection.send("POST", path, content=content, headers=headers)
 
     def _files(self, adapter: Adapter) -> tuple[bytes, bytes]:
         try:

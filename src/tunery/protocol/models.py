@@ -20,6 +20,8 @@ class ModelDetails(Response):
     base: str
     base_digest: str
     adapter_digest: str | None
+    engine: str
+    system_fingerprint: str | None
     context_tokens: int
     prices: ModelPrices
     dimensions: int | None

@@ -103,6 +103,7 @@ class ResponseObject(Response):
     safety_identifier: str | None
     service_tier: str = "default"
     store: bool
+    system_fingerprint: str | None = None
     temperature: float
     text: dict[str, Any] = Field(
         default_factory=lambda: {"format": {"type": "text"}, "verbosity": "medium"}

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from tunery.domain.errors import Forbidden, NotFound, Unavailable
-from tunery.domain.models import BaseModel, TunedModel
+from tunery.domain.models import BaseModel, TunedModel, fingerprint
 from tunery.domain.ports.blobs import BlobStore
 from tunery.domain.tenants import Tenant
 from tunery.storage.catalogue import Catalogue
@@ -22,6 +22,11 @@ class NamedModel:
     base: BaseModel
     tuned: TunedModel | None
     granted: bool = False
+
+    def fingerprint(self, engine: str) -> str:
+        """Return which weights answer to the name where `engine` computes them."""
+        adapter = None if self.tuned is None else self.tuned.adapter.digest
+        return fingerprint(self.base.digest, adapter, engine)
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,7 +114,13 @@ class ResponseMaker:
     """Makes the object of one response, as far as it has come."""
 
     def __init__(
-        self, request: CreateResponseRequest, *, response_id: str, message_id: str, created_at: int
+        self,
+        request: CreateResponseRequest,
+        *,
+        response_id: str,
+        message_id: str,
+        created_at: int,
+        fingerprint: str,
     ) -> None:
         self.message_id = message_id
         self._shared: dict[str, Any] = {
@@ -126,6 +132,7 @@ class ResponseMaker:
             "previous_response_id": request.previous_response_id,
             "safety_identifier": request.safety_identifier,
             "store": request.store is not False,
+            "system_fingerprint": fingerprint,
             "temperature": 1.0 if request.temperature is None else request.temperature,
             "tool_choice": request.tool_choice or "auto",
             "top_logprobs": request.top_logprobs or 0,

@@ -6,9 +6,9 @@ import threading
 import pytest
 from anyio.to_thread import current_default_thread_limiter, run_sync
 
-from support.rows import OURS
+from support.rows import OURS, a_model
 from support.scripted import scripted_parts
-from tunery.domain.errors import Unavailable
+from tunery.domain.errors import NotFound, Unavailable
 from tunery.domain.ports.engine import Delta
 from tunery.domain.tenants import Caller
 from tunery.endpoints import chat
@@ -51,6 +51,34 @@ def test_what_fails_is_not_charged(database: Database, directory: ModelDirectory
     parts = scripted_parts(database, directory, Delta("Hel", 1), Unavailable("gone"))
     with pytest.raises(Unavailable):
         asyncio.run(chat.answer(parts, CALLER, BODY))
+    assert charged(database) == []
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_model_deleted_before_its_adapter_was_loaded_is_an_unknown_one(
+    database: Database, directory: ModelDirectory, stream: bool
+) -> None:
+    tuned = a_model(base_digest=directory.base().digest)
+    with database.write() as tx:
+        tx.models(OURS).add(tuned)
+    missing = Unavailable("The files are missing.", code="model_files_missing")
+
+    async def ask() -> None:
+        begun = await chat.begin(
+            scripted_parts(database, directory, missing), CALLER, {**BODY, "model": tuned.name}
+        )
+        if deleted:
+            with database.write() as tx:
+                tx.models(OURS).delete(tuned.name)
+        await (begun.start() if stream else begun.whole())
+
+    deleted = False
+    with pytest.raises(Unavailable, match="missing"):  # a fault of ours: the model is still there
+        asyncio.run(ask())
+    deleted = True
+    with pytest.raises(NotFound) as caught:
+        asyncio.run(ask())
+    assert caught.value.code == "model_not_found"
     assert charged(database) == []
 
 

@@ -37,6 +37,7 @@ def test_the_least_recently_used_adapter_makes_room(
     stack.load("c", weights)
     assert stack.acquire("b") is None
     assert {stack.acquire("a"), stack.acquire("c")} == {0, 1}
+    assert (stack.loads, stack.evictions) == (3, 1)
 
 
 def test_an_adapter_in_use_keeps_its_place_until_its_last_user_is_gone(

@@ -76,10 +76,15 @@ def _with_engine(
     asyncio.run(run())
 
 
+def _now(health: EngineHealth) -> EngineHealth:
+    """Return the state without what was counted since the start."""
+    return replace(health, adapter_loads=0, adapter_evictions=0)
+
+
 async def _health_is(engine: EmbeddedEngine, wanted: EngineHealth) -> None:
     """Wait until the engine's state is `wanted`."""
     async with asyncio.timeout(20):
-        while await engine.health() != wanted:  # noqa: ASYNC110 - another process's state
+        while _now(await engine.health()) != wanted:  # noqa: ASYNC110 - another process's state
             await asyncio.sleep(0.01)
 
 
@@ -171,8 +176,31 @@ def test_adapters_are_sent_when_they_are_asked_for_and_many_answer_at_once(
         await _health_is(engine, EngineHealth(BASE_DIGEST, 1, 0, 0))
         await engine.load(adapters[0])
         await _health_is(engine, EngineHealth(BASE_DIGEST, 2, 0, 0))
+        health = await engine.health()
+        assert (health.adapter_loads, health.adapter_evictions) == (3, 0)
 
     with serving(tiny_model, address, tokenizer):
+        _with_engine(address, blobs, work)
+
+
+def test_many_cold_adapters_asked_at_once_are_each_loaded_once(
+    tiny_model: Path, address: Path, blobs: LocalBlobStore
+) -> None:
+    adapters = [store(blobs, f"p/{n}", random_adapter(tiny_model, n)) for n in range(12)]
+
+    async def work(engine: EmbeddedEngine) -> None:
+        async def ask(adapter: Adapter) -> None:
+            while True:
+                try:
+                    await _all(engine, _generation(2, adapter))
+                    return
+                except Overloaded:  # every place is in use just now
+                    await asyncio.sleep(0.01)
+
+        await asyncio.gather(*map(ask, adapters))
+        assert (await engine.health()).adapter_loads == len(adapters)
+
+    with serving(tiny_model, address, endless_tokenizer(tiny_model), places=3):
         _with_engine(address, blobs, work)
 
 

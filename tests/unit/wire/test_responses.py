@@ -314,7 +314,13 @@ TOKEN = TokenLogprob("Hé", "Hé".encode(), -0.5, (("Hé", "Hé".encode(), -0.5)
 
 
 def maker(**fields: Any) -> ResponseMaker:
-    return ResponseMaker(request(**fields), response_id="resp_1", message_id="msg_1", created_at=17)
+    return ResponseMaker(
+        request(**fields),
+        response_id="resp_1",
+        message_id="msg_1",
+        created_at=17,
+        fingerprint="fp_1",
+    )
 
 
 def ended(made: ResponseMaker, *, cut_off: bool = False) -> Any:
@@ -365,6 +371,7 @@ def test_a_response_is_written_as_openai_writes_it() -> None:
         "safety_identifier": None,
         "service_tier": "default",
         "store": True,
+        "system_fingerprint": "fp_1",
         "temperature": 1.0,
         "text": {"format": {"type": "text"}, "verbosity": "medium"},
         "tool_choice": "auto",

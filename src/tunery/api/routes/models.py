@@ -5,7 +5,6 @@ from starlette.concurrency import run_in_threadpool
 
 from tunery.api.context import context_of
 from tunery.api.gate import CallerDependency
-from tunery.domain.tenants import Tenant
 from tunery.protocol.base import WholeList
 from tunery.protocol.models import Model, ModelDeleted
 from tunery.services import models
@@ -22,10 +21,11 @@ async def list_all(request: Request, caller: CallerDependency) -> WholeList[Mode
         models.list_models, context.database, context.directory, caller.tenant
     )
     vectors = await run_in_threadpool(context.directory.catalogue.embeddings)
+    engine = context.parts.engine.version
     return WholeList(
         data=[
-            *(_wire(one, caller.tenant) for one in found),
-            *(to_wire_embedding_model(name, one) for one in vectors for name in one.names),
+            *(to_wire_model(one, caller.tenant, engine) for one in found),
+            *(to_wire_embedding_model(name, one, engine) for one in vectors for name in one.names),
         ]
     )
 
@@ -36,11 +36,11 @@ async def retrieve(request: Request, caller: CallerDependency, model: str) -> Mo
     context = context_of(request)
     vectors = await run_in_threadpool(context.directory.catalogue.embedding, model)
     if vectors is not None:
-        return to_wire_embedding_model(model, vectors)
+        return to_wire_embedding_model(model, vectors, context.parts.engine.version)
     found = await run_in_threadpool(
         models.get_model, context.database, context.directory, caller.tenant, model
     )
-    return _wire(found, caller.tenant)
+    return to_wire_model(found, caller.tenant, context.parts.engine.version)
 
 
 @router.delete("/{model:path}")
@@ -56,7 +56,3 @@ async def delete(request: Request, caller: CallerDependency, model: str) -> Mode
         model,
     )
     return ModelDeleted(id=model)
-
-
-def _wire(model: models.NamedModel, tenant: Tenant) -> Model:
-    return to_wire_model(model.name, model.base, model.tuned, tenant, granted=model.granted)

@@ -80,16 +80,22 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class EngineHealth:
-    """What the engine holds and does."""
+    """What the engine holds and does; loads and evictions are counted since its start."""
 
     base_digest: str
     adapters_resident: int
     rows_active: int
     rows_waiting: int
+    adapter_loads: int = 0
+    adapter_evictions: int = 0
 
 
 class Engine(Protocol):
     """One base model, any number of adapters. Closing the iterator cancels the generation."""
+
+    @property
+    def version(self) -> str:
+        """Return what computes the answers, with its version: `tunery-0.1.0`."""
 
     def generate(self, generation: Generation) -> AsyncGenerator[Delta, None]:
         """Yield the answer; raise Overloaded or Unavailable where none can be made."""
