@@ -13,8 +13,8 @@ from support.isolation import Book, Load, ask_many, delete, open_projects
 from support.server import BASE, Server
 from tunery.storage.blobs import LocalBlobStore
 
-# A job's three last epochs are models, of weights of their own: 24 to begin with.
-PROJECTS, JOBS, PLACES, CLIENTS = 4, 8, 6, 32
+# A job's three last epochs are models, each of weights of its own: 18 to begin with.
+PROJECTS, JOBS, PLACES, CLIENTS = 4, 6, 6, 32
 FAULTS = ("wrong adapter", "crossed tenant", "wrong fingerprint", "unexpected errors")
 MANY, ASKED = 1_000, 200
 

@@ -1,10 +1,11 @@
 """Which service carries out which task, and what becomes of a task that cannot be carried out."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tunery.domain.batches import BatchProblem
-from tunery.domain.errors import StorageFull, TuneryError, Unavailable
+from tunery.domain.errors import Overloaded, StorageFull, TuneryError, Unavailable
 from tunery.domain.jobs import TERMINAL, Adapter, JobError, StepMetrics
 from tunery.domain.ports.blobs import BlobStore
 from tunery.domain.ports.engine import Engine
@@ -23,6 +24,8 @@ from tunery.worker.tracking import TaskTracking, Tracking
 _JOB_TASKS = (TaskKind.PREPARE_JOB, TaskKind.TRAIN_JOB, TaskKind.PUBLISH_JOB)
 _OWNED_TASKS = (*_JOB_TASKS, *batches.TASKS)
 _RETRY_S = 2.0
+_BUSY_S = 5.0
+_SCORE_TRIES = 30
 _LATER_S = 60.0  # for what must not be given up
 _REPORT_WAIT_S = 1.0
 
@@ -59,6 +62,9 @@ class Stages:
             self._put_back(task, 0.0)
         except validation.NotYet:
             self._put_back(task, 0.2)
+        except Overloaded as error:  # no fault of the task's, however often
+            log.info("task waits", reason=error.message)
+            self._put_back(task, _BUSY_S)
         except (Unavailable, StorageFull, ChildDied) as error:
             log.warning("task interrupted", error=str(error))
             self._retry(task, str(error))
@@ -115,7 +121,7 @@ class Stages:
                     self.blobs,
                     base,
                     self.renderers(base),
-                    self._score,
+                    lambda ids, digest, adapter: self._score(lease, ids, digest, adapter),
                     self.executor.reference,
                     self.tolerance,
                     task,
@@ -148,8 +154,15 @@ class Stages:
             handle.pause()
 
     def _score(
-        self, token_ids: Sequence[Sequence[int]], base_digest: str, adapter: Adapter
+        self, lease: Lease, token_ids: Sequence[Sequence[int]], base_digest: str, adapter: Adapter
     ) -> publishing.Scores:
+        """Score, waiting while every place is in use: the reference's work is not done again."""
+        for _ in range(_SCORE_TRIES - 1):
+            lease.check()
+            try:
+                return self.portal.call(lambda: self.engine.score(token_ids, base_digest, adapter))
+            except Overloaded as error:
+                time.sleep(error.retry_after_s)
         return self.portal.call(lambda: self.engine.score(token_ids, base_digest, adapter))
 
     def _retry(self, task: Task, why: str) -> None:

@@ -6,11 +6,20 @@ from typing import Any, cast
 
 import pytest
 
-from support.rows import OURS, a_batch, a_file, a_job, batch_line, chat_lines, render_with
+from support.rows import (
+    OURS,
+    a_batch,
+    a_file,
+    a_job,
+    an_epoch,
+    batch_line,
+    chat_lines,
+    render_with,
+)
 from tunery.domain.batches import Answer, BatchStatus
-from tunery.domain.errors import StorageFull, TuneryError, Unavailable
+from tunery.domain.errors import Overloaded, StorageFull, TuneryError, Unavailable
 from tunery.domain.files import FilePurpose
-from tunery.domain.jobs import Hyperparameters, Job, JobStatus, Snapshot
+from tunery.domain.jobs import Adapter, Hyperparameters, Job, JobStatus, Snapshot
 from tunery.domain.ports.engine import Engine
 from tunery.domain.ports.training import (
     ProofRequest,
@@ -35,6 +44,8 @@ from tunery.worker.lease import Lease
 from tunery.worker.portal import Portal
 from tunery.worker.stages import Stages
 from tunery.worker.tracking import Tracking
+
+SCORES = [-1.0, -2.0]
 
 
 class ScriptedRun:
@@ -78,7 +89,22 @@ class ScriptedExecutor:
         return self.started[-1]
 
     def reference(self, request: ProofRequest) -> list[list[list[float]]]:
-        raise AssertionError("nothing is published here")
+        return [[SCORES for _ in request.token_ids] for _ in request.adapters]
+
+
+class BusyEngine:
+    """Has no place at first; then scores as the reference does."""
+
+    def __init__(self, refusals: int) -> None:
+        self.refusals = refusals
+
+    async def score(
+        self, token_ids: Sequence[Sequence[int]], base_digest: str, adapter: Adapter
+    ) -> list[list[float]]:
+        if self.refusals:
+            self.refusals -= 1
+            raise Overloaded("Every place is in use.", retry_after_s=0)
+        return [SCORES for _ in token_ids]
 
 
 def raising(error: BaseException) -> Callable[[], None]:
@@ -105,13 +131,14 @@ def run(
         task: Task,
         executor: ScriptedExecutor | None = None,
         stopping: threading.Event | None = None,
+        engine: object = None,
     ) -> None:
         stages = Stages(
             database=database,
             blobs=blobs,
             directory=directory,
             renderers=render_with,
-            engine=cast(Engine, None),
+            engine=cast(Engine, engine),
             executor=executor or ScriptedExecutor(),
             portal=portal,
             tolerance=Tolerance(0.1, 0.1, 1),
@@ -193,6 +220,23 @@ def test_an_interruption_keeps_the_job_and_counts_unless_the_task_is_lost(
     else:
         assert waiting(database) == [("train_job", "queued", 1, True)]
     assert executor.started[0].stopped
+
+
+@pytest.mark.parametrize("refusals", [0, 3, 30])
+def test_publishing_waits_while_the_engine_is_busy_and_that_is_no_failure(
+    database: Database, run: Callable[..., None], directory: ModelDirectory, refusals: int
+) -> None:
+    digest = directory.base().digest
+    task = add_job(database, TaskKind.PUBLISH_JOB, status=JobStatus.RUNNING, base_digest=digest)
+    with database.write() as tx:
+        tx.jobs(OURS).add_epoch_checkpoint("ftjob-1", an_epoch(3))
+    run(task, engine=BusyEngine(refusals))
+    if refusals == 30:  # for too long: tried again later, the reference anew
+        assert job_of(database).status is JobStatus.RUNNING
+        assert waiting(database) == [("publish_job", "queued", 0, True)]
+    else:
+        assert job_of(database).status is JobStatus.SUCCEEDED
+        assert [row[0] for row in waiting(database)] == []
 
 
 def test_a_job_that_failed_too_often_fails(database: Database, run: Callable[..., None]) -> None:
