@@ -237,7 +237,7 @@ def test_a_grammar_that_becomes_too_complex_ends_its_own_row_only(
     # Past its first letters any of 3,000 rules may begin: more than is kept in mind.
     rules = [f"rule_{number}" for number in range(3000)]
     many = "\n".join(f'{rule}: TEXT "{rule}"' for rule in rules)
-    grammar = f"start: /abc/ TEXT ({' | '.join(rules)})\nTEXT: /x/\n{many}"
+    grammar = f"start: /[a-c]{{3}}/ TEXT ({' | '.join(rules)})\nTEXT: /x/\n{many}"
     settings = _sampling(compiler.compile_now(grammar))
     broken = ask(scheduler, tokenizer, tokens(5, 0), 400, sampling=settings)
     other = ask(scheduler, tokenizer, tokens(5, 0), 450, sampling=_sampling(None))
@@ -246,7 +246,7 @@ def test_a_grammar_that_becomes_too_complex_ends_its_own_row_only(
     assert isinstance(error, InvalidRequest)
     assert error.code == "invalid_grammar"
     assert broken.text
-    assert "abcx".startswith(broken.text)
+    assert set(broken.text) <= set("abc")
     assert other.ends == [None]
     again = ask(scheduler, tokenizer, tokens(5, 0), 5, sampling=_sampling(None))
     drain(scheduler)
