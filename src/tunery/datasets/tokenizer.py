@@ -30,6 +30,7 @@ class TextTokenizer:
         self.longest_token = max(map(len, self._template.get_vocab()))
         added = self._template.get_added_tokens_decoder().items()
         self._special = {token_id: str(token) for token_id, token in added if token.special}
+        self.special_ids = frozenset(self._special)
         self._byte_level = _decodes_byte_level(self._template)
         self._bytes: dict[int, bytes] = {}
 
