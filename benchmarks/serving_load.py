@@ -15,19 +15,21 @@ from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from tunery.datasets.rendering import ChatRenderer
 
 _EVENT = re.compile(rb"^(?:data: )?(\{.*\})\r?$", re.MULTILINE)
-_WORDS = (
-    "account address answer balance board book box branch bridge call camera car card case chair"
-    " city claim clock code courier damage date day delivery desk device door email error evening"
-    " exchange fee file filter form garden guide hour house invoice key label lamp letter light"
-    " list machine manual message model morning name neighbour note number office order package"
-    " page paper password payment phone photo plan police policy price printer receipt refund repair"
-    " report return room screen sister system table ticket time train transfer trip village water"
-).split()
+_WORDS = re.findall(
+    r"\w+",
+    """account address answer balance board book box branch bridge call camera car card case chair
+    city claim clock code courier damage date day delivery desk device door email error evening
+    exchange fee file filter form garden guide hour house invoice key label lamp letter light list
+    machine manual message model morning name neighbour note number office order package page paper
+    password payment phone photo plan police policy price printer receipt refund repair report
+    return room screen sister system table ticket time train transfer trip village water""",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +156,7 @@ def parse(exchange: Exchange, wanted: int) -> Answer:
             prompt_tokens = value["usage"]["prompt_tokens"]
     if tokens != wanted or not came:
         sys.exit(f"serving: an answer has {tokens} tokens, needed {wanted}: {raw[-600:]!r}")
-    gaps = [after - before for before, after in zip(came, came[1:], strict=False)]
+    gaps = [after - before for before, after in pairwise(came)]
     return Answer(came[0] - exchange.started, gaps, prompt_tokens, tokens)
 
 
