@@ -104,9 +104,7 @@ class ResponseObject(Response):
     service_tier: str = "default"
     store: bool
     temperature: float
-    text: dict[str, Any] = Field(
-        default_factory=lambda: {"format": {"type": "text"}, "verbosity": "medium"}
-    )
+    text: dict[str, Any]
     tool_choice: str
     tools: list[Any] = Field(default_factory=list)
     top_logprobs: int
