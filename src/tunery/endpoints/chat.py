@@ -25,6 +25,7 @@ from tunery.wire.chat import (
     to_wire_completion,
     to_wire_usage,
 )
+from tunery.wire.formats import from_wire_response_format
 from tunery.wire.messages import from_wire_messages
 from tunery.wire.options import from_wire_options
 from tunery.wire.requests import from_wire_value
@@ -46,8 +47,12 @@ async def begin(
     check_request(body)
     if body.store and once is not None:
         await run_sync(check_once, parts.database, caller.tenant, once)
-    prepared = await run_sync(
-        chat.prepare_chat,
+    generating = await run_sync(_prepare, parts, caller, body)
+    return ChatAnswer(parts, caller, body, generating, once)
+
+
+def _prepare(parts: Parts, caller: Caller, body: CreateChatCompletionRequest) -> Generating:
+    prepared = chat.prepare_chat(
         parts.database,
         parts.directory,
         parts.renderers,
@@ -55,7 +60,7 @@ async def begin(
         caller.tenant,
         _request(body),
     )
-    return ChatAnswer(parts, caller, body, Generating(parts, caller, prepared), once)
+    return Generating(parts, caller, prepared)
 
 
 class ChatAnswer:
@@ -152,13 +157,15 @@ class ChatAnswer:
 
 def _request(body: CreateChatCompletionRequest) -> chat.ChatRequest:
     limit = body.max_completion_tokens if body.max_tokens is None else body.max_tokens
+    messages = from_wire_messages(body.messages)
     return chat.ChatRequest(
         model=body.model,
-        messages=from_wire_messages(body.messages),
+        messages=messages,
         options=replace(
             from_wire_options(body),
             max_tokens=limit,
             top_logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+            grammar=from_wire_response_format(body.response_format, messages),
         ),
         end_user=body.safety_identifier or body.user,
     )

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from typing import Any
 
 from anyio.to_thread import run_sync
@@ -19,6 +20,7 @@ from tunery.protocol.responses import InputTokenCount, ResponseObject
 from tunery.services import responses
 from tunery.services.answers import check_once
 from tunery.services.chat import ChatRequest
+from tunery.wire.formats import from_wire_text_format
 from tunery.wire.refusals import answered_before
 from tunery.wire.requests import from_wire_value
 from tunery.wire.response_events import EventMaker
@@ -65,10 +67,11 @@ def _prepare(
 ) -> Generating:
     if body.store is not False and once is not None:
         check_once(parts.database, caller.tenant, once)
+    messages = _conversation(parts, caller, body.previous_response_id, items)
     request = ChatRequest(
         model=body.model,
-        messages=_conversation(parts, caller, body.previous_response_id, items),
-        options=from_wire_response_options(body),
+        messages=messages,
+        options=replace(from_wire_response_options(body), grammar=_grammar(body, messages)),
         end_user=body.safety_identifier or body.user,
     )
     try:
@@ -91,6 +94,7 @@ def _count(parts: Parts, caller: Caller, body: CountInputTokensRequest) -> int:
     model = check_count(body)
     items = from_wire_input(body.input)
     messages = _conversation(parts, caller, body.previous_response_id, items)
+    _grammar(body, messages)  # no part of what is counted, but refused as it would be
     try:
         return responses.count_tokens(
             parts.database,
@@ -102,6 +106,13 @@ def _count(parts: Parts, caller: Caller, body: CountInputTokensRequest) -> int:
         )
     except InvalidRequest as error:
         raise _of_input(error) from None
+
+
+def _grammar(
+    body: CreateResponseRequest | CountInputTokensRequest, messages: list[dict[str, Any]]
+) -> str | None:
+    wanted = None if body.text is None else body.text.format
+    return from_wire_text_format(wanted, [*responses.under(body.instructions), *messages])
 
 
 def _conversation(

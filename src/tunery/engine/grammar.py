@@ -11,7 +11,8 @@ import torch
 from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 from torch import Tensor
 
-from tunery.datasets.grammars import parser_limits, reason_of, refusal
+from tunery.datasets.bounded_grammars import parser_limits, reason_of
+from tunery.datasets.grammars import refusal
 from tunery.datasets.tokenizer import TextTokenizer
 from tunery.domain.errors import Overloaded
 

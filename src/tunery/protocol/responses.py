@@ -105,9 +105,7 @@ class ResponseObject(Response):
     store: bool
     system_fingerprint: str | None = None
     temperature: float
-    text: dict[str, Any] = Field(
-        default_factory=lambda: {"format": {"type": "text"}, "verbosity": "medium"}
-    )
+    text: dict[str, Any]
     tool_choice: str
     tools: list[Any] = Field(default_factory=list)
     top_logprobs: int

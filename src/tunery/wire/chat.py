@@ -24,7 +24,6 @@ from tunery.wire.refusals import check_stream_options, refuse_fields
 MAX_TOLD = 128  # log-probabilities of one place in an answer: each is an object in memory
 # Fields that cannot be honoured, with the values that ask for nothing.
 REFUSED: dict[str, tuple[Any, ...]] = {
-    "response_format": ({"type": "text"},),
     "tools": ([],),
     "tool_choice": ("none",),
     "parallel_tool_calls": (),

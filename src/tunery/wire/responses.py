@@ -21,8 +21,8 @@ from tunery.protocol.responses import (
     ResponseUsage,
     TokenLikelihood,
 )
-from tunery.protocol.tools import TextResponse
 from tunery.services.answers import Options
+from tunery.wire.formats import to_wire_text_format
 from tunery.wire.refusals import check_stream_options, refuse_fields, unsupported
 from tunery.wire.response_items import check_input
 
@@ -83,11 +83,8 @@ def _check_asked(request: CreateResponseRequest | CountInputTokensRequest) -> No
     if not request.input and request.input != "" and request.previous_response_id is None:
         raise _missing("input")
     check_input(request.input)
-    if request.text is not None:
-        if not isinstance(request.text.format, TextResponse | None):
-            raise unsupported("text.format", "Leave it out, or use the type 'text'.")
-        if request.text.verbosity not in (None, "medium"):
-            raise unsupported("text.verbosity", "Leave it out, or use 'medium'.")
+    if request.text is not None and request.text.verbosity not in (None, "medium"):
+        raise unsupported("text.verbosity", "Leave it out, or use 'medium'.")
     if request.reasoning is not None:
         for name, value in request.reasoning:
             if value is not None:
@@ -133,6 +130,12 @@ class ResponseMaker:
             "safety_identifier": request.safety_identifier,
             "store": request.store is not False,
             "system_fingerprint": fingerprint,
+            "text": {
+                "format": to_wire_text_format(
+                    None if request.text is None else request.text.format
+                ),
+                "verbosity": "medium",
+            },
             "temperature": 1.0 if request.temperature is None else request.temperature,
             "tool_choice": request.tool_choice or "auto",
             "top_logprobs": request.top_logprobs or 0,
