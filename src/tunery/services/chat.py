@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tunery.datasets.rendering import ChatRenderer, plain_text
+from tunery.datasets.conversation import text_length
+from tunery.datasets.rendering import ChatRenderer
 from tunery.domain.errors import ContextTooLong
 from tunery.domain.models import BaseModel
 from tunery.domain.tenants import Tenant
@@ -39,7 +40,7 @@ def prepare_chat(
         raise unknown_model(request.model)
     renderer = renderers(model.base)
     context = min(model.base.context_tokens, engine_context_tokens)
-    characters = sum(len(plain_text(message["content"])) for message in request.messages)
+    characters = sum(map(text_length, request.messages))
     fewest = characters // renderer.tokenizer.longest_token  # tokens that it has at the least
     if fewest > context:  # refused before the work of counting exactly
         raise ContextTooLong(context, fewest, request.options.max_tokens or 1)

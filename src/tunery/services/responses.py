@@ -6,7 +6,8 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-from tunery.datasets.rendering import ChatRenderer, plain_text
+from tunery.datasets.conversation import text_length
+from tunery.datasets.rendering import ChatRenderer
 from tunery.domain.errors import ContextTooLong, InvalidRequest, NotFound
 from tunery.domain.models import BaseModel
 from tunery.domain.once import OnceKey
@@ -114,7 +115,7 @@ def count_tokens(
     """Return the tokens of a conversation's prompt; raise ContextTooLong if no context has them."""
     base = get_model(database, directory, tenant, model).base
     renderer = renderers(base)
-    characters = sum(len(plain_text(message["content"])) for message in messages)
+    characters = sum(map(text_length, messages))
     fewest = characters // renderer.tokenizer.longest_token
     if fewest > base.context_tokens:  # the work of counting exactly would be for nothing
         raise ContextTooLong(base.context_tokens, fewest, 1)
