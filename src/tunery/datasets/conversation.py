@@ -44,10 +44,13 @@ def plain_text(content: str | Sequence[Mapping[str, Any]] | None) -> str:
     return "\n".join(part["refusal" if "refusal" in part else "text"] for part in content)
 
 
-def text_length(message: Mapping[str, Any]) -> int:
-    """Return the characters that a message is rendered with, at the least."""
-    called = [call.arguments for call in _calls(message)]
-    return len(_text(message)) + sum(map(len, called))
+def least_length(message: Mapping[str, Any]) -> int:
+    """Return how many characters a message is rendered with, at the least.
+
+    Arguments may be spaced, and spell each character as an escape of six.
+    """
+    called = (len("".join(call.arguments.split())) // 6 for call in _calls(message))
+    return len(_text(message)) + sum(called)
 
 
 def _turn(message: Mapping[str, Any]) -> Turn:

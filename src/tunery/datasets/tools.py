@@ -135,7 +135,10 @@ class CallForm:
             rules.append(f"start: TEXT? | {opening} {calls}")
         elif self.opening.startswith(marker):
             rest = self._literal(self.opening[len(marker) :])
-            rules += [f"start: TEXT? | head {rest} {calls}", f"head[lazy]: /(?s:.*){_regex(marker)}/"]
+            rules += [
+                f"start: TEXT? | head {rest} {calls}",
+                f"head[lazy]: /(?s:.*){_regex(marker)}/",
+            ]
         else:  # it begins with a special token
             rules.append(f"start: TEXT? | TEXT? {opening} {calls}")
         ways = []

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tunery.datasets.conversation import text_length
+from tunery.datasets.conversation import least_length
 from tunery.datasets.rendering import ChatRenderer
 from tunery.domain.errors import ContextTooLong
 from tunery.domain.models import BaseModel
@@ -40,7 +40,7 @@ def prepare_chat(
         raise unknown_model(request.model)
     renderer = renderers(model.base)
     context = min(model.base.context_tokens, engine_context_tokens)
-    characters = sum(map(text_length, request.messages))
+    characters = sum(map(least_length, request.messages))
     fewest = characters // renderer.tokenizer.longest_token  # tokens that it has at the least
     if fewest > context:  # refused before the work of counting exactly
         raise ContextTooLong(context, fewest, request.options.max_tokens or 1)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-from tunery.datasets.conversation import text_length
+from tunery.datasets.conversation import least_length
 from tunery.datasets.rendering import ChatRenderer
 from tunery.domain.errors import ContextTooLong, InvalidRequest, NotFound
 from tunery.domain.models import BaseModel
@@ -115,7 +115,7 @@ def count_tokens(
     """Return the tokens of a conversation's prompt; raise ContextTooLong if no context has them."""
     base = get_model(database, directory, tenant, model).base
     renderer = renderers(base)
-    characters = sum(map(text_length, messages))
+    characters = sum(map(least_length, messages))
     fewest = characters // renderer.tokenizer.longest_token
     if fewest > base.context_tokens:  # the work of counting exactly would be for nothing
         raise ContextTooLong(base.context_tokens, fewest, 1)
