@@ -3,9 +3,12 @@
 What OpenAI has several spellings for has one here. It does not know what a template makes of it.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+NAME = re.compile(r"[^\s<|\\/>]{1,64}")  # of who speaks
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,48 @@ class Turn:
     call_id: str | None = None
     name: str | None = None
     learned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Unpaired:
+    """A message, from 0, that is a call without its result, or a result without its call."""
+
+    number: int
+    problem: str
+    field: str
+
+
+def find_unpaired(messages: Sequence[Mapping[str, Any]]) -> Unpaired | None:
+    """Return the first call that nothing answers before the conversation goes on, or result of none.
+
+    The deprecated form has no ids: a result there needs a call of its name before it.
+    """
+    open_calls: dict[str, int] = {}
+    called: str | None = None
+    for number, message in enumerate(messages):
+        if message["role"] == "tool":
+            if open_calls.pop(message["tool_call_id"], None) is None:
+                problem = (
+                    f"answers the call {message['tool_call_id'][:64]!r}, and there is none of that"
+                    " id that waits for it"
+                )
+                return Unpaired(number, problem, "tool_call_id")
+            continue
+        if message["role"] == "function" and message["name"] != called:
+            problem = f"answers the function {message['name'][:64]!r}, which was not called before"
+            return Unpaired(number, problem, "name")
+        if open_calls:
+            break
+        called = (message.get("function_call") or {}).get("name")
+        open_calls = {call["id"]: number for call in message.get("tool_calls") or ()}
+    if not open_calls:
+        return None
+    (first, number), *_ = open_calls.items()
+    return Unpaired(
+        number,
+        f"has the call {first[:64]!r}, which no message of role 'tool' answers",
+        "tool_calls",
+    )
 
 
 def turns_of(messages: Sequence[Mapping[str, Any]]) -> list[Turn]:
