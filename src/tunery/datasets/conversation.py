@@ -45,7 +45,7 @@ class Unpaired:
 
 
 def find_unpaired(messages: Sequence[Mapping[str, Any]]) -> Unpaired | None:
-    """Return the first call that nothing answers before the conversation goes on, or result of none.
+    """Return the first call without its result before the conversation goes on, or the reverse.
 
     The deprecated form has no ids: a result there needs a call of its name before it.
     """

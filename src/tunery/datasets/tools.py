@@ -20,13 +20,15 @@ ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
 class Function:
     """A function: `parameters` is a JSON schema of its arguments; None takes none.
 
-    A `strict` function is never called with arguments that break its schema.
+    A `strict` function is never called with arguments that break its schema. `param` is where that
+    stands in the request, for errors.
     """
 
     name: str
     description: str | None = None
     parameters: Mapping[str, Any] | None = None
     strict: bool = False
+    param: str = "parameters"
 
     def as_tool(self) -> dict[str, Any]:
         """Return it as templates are given it: OpenAI's form, what was left open left out."""
@@ -111,43 +113,50 @@ class CallForm:
         opening = self._visible(self.opening)
         return re.split(r"[{\[]", opening, maxsplit=1)[0].rstrip() or opening
 
-    def grammar(self, calling: Calling, schemas: Mapping[str, Mapping[str, Any]]) -> str:
+    def grammar(
+        self,
+        calling: Calling,
+        schemas: Mapping[str, Mapping[str, Any]],
+        answer: str | None = None,
+    ) -> str:
         """Return what an answer follows, in llguidance's Lark.
 
         `schemas` are those of the arguments, by name. Free is all text without the marker; once
-        that stands, a whole call follows.
+        that stands, a whole call follows. An answer that does not call follows `answer`, if given.
         """
-        marker = self.marker
-        rules = []
-        if calling.choice != "required":
-            forbidden = f"(?s:.*){_regex(marker)}(?s:.*)"
-            if not self.after_text:
-                forbidden = f"{_regex(marker)}(?s:.*)"
-            rules.append(f"TEXT: /(?s:.+)/ & ~/{forbidden}/")
-        calls = "call" + self._repeated(calling.several) + " " + self._literal(self.closing)
-        opening = self._literal(self.opening)
-        if calling.choice == "none" or not calling.allowed:
-            rules.append("start: TEXT?")
-            return "\n".join(rules) + "\n"
+        if calling.choice == "none":
+            return answer or "\n".join(["start: TEXT?", self._text_rule()])
+        calls = f"{self._literal(self.opening)} call{self._repeated(calling.several)}"
+        calls += f" {self._literal(self.closing)}"
         if calling.choice == "required":
-            rules.append(f"start: {opening} {calls}")
-        elif not self.after_text:
-            rules.append(f"start: TEXT? | {opening} {calls}")
-        elif self.opening.startswith(marker):
-            rest = self._literal(self.opening[len(marker) :])
-            rules += [
-                f"start: TEXT? | head {rest} {calls}",
-                f"head[lazy]: /(?s:.*){_regex(marker)}/",
-            ]
-        else:  # it begins with a special token
-            rules.append(f"start: TEXT? | TEXT? {opening} {calls}")
+            rules = [f"start: {calls}"]
+        elif answer is not None:
+            rules = [f"start: answer | {calls}", f"answer: %lark {{\n{answer}\n}}"]
+        else:
+            rules = self._free(calls)
         ways = []
         for number, function in enumerate(calling.callable()):
             ways.append(f"{json.dumps(function.name + self.between)} arguments{number}")
-            schema = {**schemas[function.name], "x-guidance": _STYLE}
-            rules.append(f"arguments{number}: %json {json.dumps(schema)}")
-        rules.append("call: " + " | ".join(ways))
-        return "\n".join(rules) + "\n"
+            rules.append(f"arguments{number}: {_json_rule(schemas[function.name])}")
+        return "\n".join([*rules, "call: " + " | ".join(ways)])
+
+    def _free(self, calls: str) -> list[str]:
+        """Return rules for text, or calls, or both where the form allows it."""
+        if not self.after_text:
+            return [f"start: TEXT? | {calls}", self._text_rule()]
+        marker = self.marker
+        if not self.opening.startswith(marker):  # but with a special token, which no text is
+            return [f"start: TEXT? | TEXT? {calls}", self._text_rule()]
+        rest = calls.removeprefix(self._literal(self.opening))
+        return [
+            f"start: TEXT? | head {self._literal(self.opening[len(marker) :])}{rest}",
+            f"head[lazy]: /(?s:.*){_regex(marker)}/",
+            self._text_rule(),
+        ]
+
+    def _text_rule(self) -> str:
+        before = "(?s:.*)" if self.after_text else ""
+        return f"TEXT: /(?s:.+)/ & ~/{before}{_regex(self.marker)}(?s:.*)/"
 
     def _repeated(self, several: bool) -> str:
         return f" ({self._literal(self.joint)} call)*" if several and self.joint else ""
@@ -166,6 +175,15 @@ class CallForm:
         return " ".join(
             f"<[{ids[part]}]>" if part in ids else json.dumps(part) for part in parts if part
         )
+
+
+def schema_grammar(schema: Mapping[str, Any]) -> str:
+    """Return the grammar of arguments alone."""
+    return f"start: {_json_rule(schema)}"
+
+
+def _json_rule(schema: Mapping[str, Any]) -> str:
+    return f"%json {json.dumps({**schema, 'x-guidance': _STYLE})}"
 
 
 def _regex(text: str) -> str:

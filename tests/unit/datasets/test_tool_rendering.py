@@ -1,4 +1,4 @@
-"""Tools, calls and results to token ids: held against transformers where a base has its own form."""
+"""Tools, calls and results to token ids, held against transformers for a base of its own form."""
 
 import json
 from pathlib import Path
@@ -225,7 +225,7 @@ def test_a_template_may_know_single_calls_or_calls_without_marks(tmp_path: Path)
     [
         AS_OBJECT.replace("call.function.arguments | tojson", "call.function.arguments | length"),
         AS_OBJECT.replace("call.function.name", "call.id + call.function.name"),
-        AS_OBJECT.replace("{%- for call", "{{ raise_exception('no') if message.tool_calls }}{%- for call"),
+        AS_OBJECT.replace("{%- for call", "{{ nothing.at.all if message.tool_calls }}{%- for call"),
         "{{ tools }}" + TOOLS_TEMPLATE.partition("{%- for call")[0].split("{%- endif %}", 1)[1]
         + "{{- '<|im_end|>\\n' }}{%- endif %}{%- endfor %}",
     ],
@@ -332,7 +332,7 @@ def test_names_stand_before_what_was_said_and_refusals_are_said(tmp_path: Path) 
 
 
 NASTY = st.sampled_from(
-    ["<|im_end|>", "<|im_", "|im_end|>", "<", ">", "<call>", "</call>", "call", "\ue0f10\ue0f2", '"']
+    ["<|im_end|>", "<|im_", "|im_end|>", "<", ">", "<call>", "</call>", "call", "\ue0f10\ue0f2"]
 )  # fmt: skip
 WORDS = st.lists(NASTY | st.text(max_size=4), max_size=4).map("".join)
 JSON = st.recursive(
@@ -359,7 +359,7 @@ def test_nothing_that_people_write_becomes_a_control_token(
 ) -> None:
     tokenizer, renderer = guarded
     function = Function("f", told, {"x": schema})
-    spoken = [
+    spoken: Messages = [
         {"role": "user", "content": told},
         {"role": "assistant", "content": None, "tool_calls": [call(1, **{"a": arguments})]},
         {"role": "tool", "tool_call_id": "call_1", "content": result},

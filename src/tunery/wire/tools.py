@@ -1,0 +1,142 @@
+"""Tools of a chat completion: what may be asked for, and what a model is told of it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tunery.datasets.tools import Calling, Choice, Function
+from tunery.domain.errors import InvalidRequest
+from tunery.protocol.chat import CreateChatCompletionRequest, FunctionName
+from tunery.protocol.tools import (
+    AllowedTools,
+    CustomChoice,
+    CustomTool,
+    FunctionChoice,
+    FunctionDefinition,
+    FunctionTool,
+)
+from tunery.wire.refusals import unsupported
+
+
+def check_tools(request: CreateChatCompletionRequest) -> None:
+    """Raise InvalidRequest that names the first field of tools which cannot be honoured."""
+    for number, tool in enumerate(request.tools or ()):
+        if isinstance(tool, CustomTool):
+            raise unsupported(f"tools.{number}.type", "Use a tool of type 'function'.")
+    if request.tools and request.functions:
+        raise _invalid("functions", "it is the deprecated form of 'tools'; send one of them")
+    for name, needed in (
+        ("tool_choice", "tools"),
+        ("parallel_tool_calls", "tools"),
+        ("function_call", "functions"),
+    ):
+        if getattr(request, name) not in (None, "none") and not getattr(request, needed):
+            raise InvalidRequest(
+                f"Invalid value for '{name}': '{name}' is only allowed when '{needed}' are"
+                " specified.",
+                param=name,
+                code="invalid_value",
+            )
+    from_wire_calling(request)
+
+
+def from_wire_calling(request: CreateChatCompletionRequest) -> Calling | None:
+    """Return what the model may call; None where it is told of nothing."""
+    if request.functions:
+        functions = check_functions(
+            [(f"functions.{n}", "", one) for n, one in enumerate(request.functions)]
+        )
+        choice, allowed = _deprecated_choice(request, [one.name for one in functions])
+        return Calling(functions, tuple(allowed), choice, several=False)
+    if not request.tools:
+        return None
+    functions = check_functions(
+        [
+            (f"tools.{n}", ".function", one.function)
+            for n, one in enumerate(request.tools)
+            if isinstance(one, FunctionTool)
+        ]
+    )
+    choice, allowed = _choice(request, [one.name for one in functions])
+    several = request.parallel_tool_calls is not False
+    return Calling(functions, tuple(allowed), choice, several)
+
+
+def check_functions(defined: Sequence[tuple[str, str, FunctionDefinition]]) -> tuple[Function, ...]:
+    """Return functions, each defined at a place and below it; refuse one that cannot be."""
+    functions: list[Function] = []
+    for where, below, one in defined:
+        place = f"{where}{below}"
+        if any(one.name == earlier.name for earlier in functions):
+            raise _invalid(f"{place}.name", f"there are two functions {one.name!r}")
+        kind = (one.parameters or {}).get("type", "object")
+        if kind != "object":
+            raise _invalid(
+                f"{place}.parameters", f"a schema of type 'object' is needed, got {str(kind)[:40]}"
+            )
+        functions.append(
+            Function(
+                one.name,
+                one.description,
+                one.parameters,
+                strict=bool(one.strict),
+                param=f"{place}.parameters",
+            )
+        )
+    return tuple(functions)
+
+
+def check_named(param: str, name: str, names: Sequence[str]) -> None:
+    """Refuse a choice of a function that there is none of."""
+    if name not in names:
+        raise _invalid(param, f"there is no tool {name!r} among 'tools'")
+
+
+def check_allowed(
+    param: str, mode: Choice, chosen: Sequence[Any], names: Sequence[str]
+) -> tuple[Choice, list[str]]:
+    """Return the choice among allowed tools, each a function's name, or None for another kind."""
+    for number, name in enumerate(chosen):
+        if not isinstance(name, str):
+            raise _invalid(f"{param}.tools.{number}", "it needs to name a function")
+        check_named(f"{param}.tools.{number}", name, names)
+    if not chosen:
+        raise _invalid(f"{param}.tools", "it needs to name at least one tool")
+    return mode, [name for name in names if name in chosen]
+
+
+def _choice(
+    request: CreateChatCompletionRequest, names: Sequence[str]
+) -> tuple[Choice, Sequence[str]]:
+    asked = request.tool_choice
+    if isinstance(asked, FunctionChoice):
+        check_named("tool_choice.function.name", asked.function.name, names)
+        return "required", [asked.function.name]
+    if isinstance(asked, CustomChoice):
+        raise unsupported("tool_choice.type", "Use 'function'.")
+    if isinstance(asked, AllowedTools):
+        body = asked.allowed_tools
+        chosen = [
+            tool["function"].get("name")
+            if tool.get("type") == "function" and isinstance(tool.get("function"), dict)
+            else None
+            for tool in body.tools
+        ]
+        return check_allowed("tool_choice.allowed_tools", body.mode, chosen, names)
+    return asked or "auto", names
+
+
+def _deprecated_choice(
+    request: CreateChatCompletionRequest, names: Sequence[str]
+) -> tuple[Choice, Sequence[str]]:
+    asked = request.function_call
+    if isinstance(asked, FunctionName):
+        if asked.name not in names:
+            raise _invalid("function_call.name", f"there is no {asked.name!r} among 'functions'")
+        return "required", [asked.name]
+    return asked or "auto", names
+
+
+def _invalid(param: str, reason: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"Invalid value for '{param}': {reason}.", param=param, code="invalid_value"
+    )
