@@ -32,6 +32,7 @@ class TextTokenizer:
         self.longest_token = max(map(len, self._template.get_vocab()))
         added = self._template.get_added_tokens_decoder().items()
         self._special = {token_id: str(token) for token_id, token in added if token.special}
+        self.special_ids = frozenset(self._special)
         self.control = Spellings(
             [str(token) for _, token in added if token.special or str(token) in template]
         )

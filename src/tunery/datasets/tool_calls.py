@@ -39,8 +39,9 @@ Piece = Said | CallBegun | Arguments
 class CallParser:
     """Reads one answer. `names` are those of the functions that may be called.
 
-    White space before a call, and around it, is not text. An answer that is cut off within a
-    call's marks has nothing of that call; one that is cut off within its arguments has those.
+    White space before a call is not text, and what follows the last one is not read: calls end an
+    answer. One that is cut off within a call's marks has nothing of that call; one that is cut off
+    within its arguments has those.
     """
 
     def __init__(self, form: CallForm, names: Sequence[str]) -> None:
@@ -56,12 +57,13 @@ class CallParser:
         self._said = False
         self._arguments: _Object | None = None  # of the call that is being read
         self._between_calls = False
+        self._ended = False
 
     def feed(self, text: str) -> list[Piece]:
         """Return what `text` makes certain."""
         pieces: list[Piece] = []
         self._held += text
-        while self._held and self._step(pieces):
+        while self._held and not self._ended and self._step(pieces):
             pass
         return pieces
 
@@ -69,7 +71,7 @@ class CallParser:
         """Return what was held back, at the end of the answer."""
         held, self._held = self._held, ""
         marks = held.strip()
-        if self._arguments is not None or self._between_calls or (self._calls and not marks):
+        if self._arguments is not None or self._between_calls or self._ended:
             return []
         if marks.startswith(self._marker) and _head(marks, 0, self._openings) is None:
             return []
@@ -130,12 +132,8 @@ class CallParser:
         if begun:
             self._begin(begun, self._joints[begun], pieces)
             return True
-        closing = self._form.closing
-        if begun is None or closing.startswith(self._held):
-            return False
-        self._between_calls = False
-        self._held = self._held.removeprefix(closing)
-        return bool(self._held)
+        self._ended = begun == "" and not self._form.closing.startswith(self._held)
+        return False
 
 
 def _head(text: str, place: int, heads: Iterable[str]) -> str | None:

@@ -20,14 +20,14 @@ ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
 class Function:
     """A function: `parameters` is a JSON schema of its arguments; None takes none.
 
-    A `strict` function is never called with arguments that break its schema. `param` is where that
-    stands in the request, for errors.
+    A `strict` function is never called with arguments that break its schema; with None, not where
+    the schema can be followed. `param` is where the schema stands in the request, for errors.
     """
 
     name: str
     description: str | None = None
     parameters: Mapping[str, Any] | None = None
-    strict: bool = False
+    strict: bool | None = False
     param: str = "parameters"
 
     def as_tool(self) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class Calling:
         A call that is free is, as training left it, held to an object only: a schema would dictate
         the order of its members too.
         """
-        return function.strict or self.choice == "required"
+        return function.strict is not False or self.choice == "required"
 
 
 @dataclass(frozen=True, slots=True)

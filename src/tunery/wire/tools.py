@@ -6,6 +6,7 @@ from typing import Any
 from tunery.datasets.tools import Calling, Choice, Function
 from tunery.domain.errors import InvalidRequest
 from tunery.protocol.chat import CreateChatCompletionRequest, FunctionName
+from tunery.protocol.response_tools import FlatFunctionTool
 from tunery.protocol.tools import (
     AllowedTools,
     CustomChoice,
@@ -24,26 +25,25 @@ def check_tools(request: CreateChatCompletionRequest) -> None:
             raise unsupported(f"tools.{number}.type", "Use a tool of type 'function'.")
     if request.tools and request.functions:
         raise _invalid("functions", "it is the deprecated form of 'tools'; send one of them")
-    for name, needed in (
-        ("tool_choice", "tools"),
-        ("parallel_tool_calls", "tools"),
-        ("function_call", "functions"),
-    ):
-        if getattr(request, name) not in (None, "none") and not getattr(request, needed):
-            raise InvalidRequest(
-                f"Invalid value for '{name}': '{name}' is only allowed when '{needed}' are"
-                " specified.",
-                param=name,
-                code="invalid_value",
-            )
+    if not request.tools:
+        need_tools("tool_choice", request.tool_choice)
+        need_tools("parallel_tool_calls", request.parallel_tool_calls)
+    if not request.functions:
+        need_tools("function_call", request.function_call, "functions")
     from_wire_calling(request)
+
+
+def need_tools(param: str, value: Any, needed: str = "tools") -> None:
+    """Refuse a field that says how to call tools where there are none."""
+    if value not in (None, "none"):
+        raise _invalid(param, f"it is only allowed when '{needed}' are specified")
 
 
 def from_wire_calling(request: CreateChatCompletionRequest) -> Calling | None:
     """Return what the model may call; None where it is told of nothing."""
     if request.functions:
         functions = check_functions(
-            [(f"functions.{n}", "", one) for n, one in enumerate(request.functions)]
+            [(f"functions.{n}", one) for n, one in enumerate(request.functions)]
         )
         choice, allowed = _deprecated_choice(request, [one.name for one in functions])
         return Calling(functions, tuple(allowed), choice, several=False)
@@ -51,7 +51,7 @@ def from_wire_calling(request: CreateChatCompletionRequest) -> Calling | None:
         return None
     functions = check_functions(
         [
-            (f"tools.{n}", ".function", one.function)
+            (f"tools.{n}.function", one.function)
             for n, one in enumerate(request.tools)
             if isinstance(one, FunctionTool)
         ]
@@ -61,11 +61,12 @@ def from_wire_calling(request: CreateChatCompletionRequest) -> Calling | None:
     return Calling(functions, tuple(allowed), choice, several)
 
 
-def check_functions(defined: Sequence[tuple[str, str, FunctionDefinition]]) -> tuple[Function, ...]:
-    """Return functions, each defined at a place and below it; refuse one that cannot be."""
+def check_functions(
+    defined: Sequence[tuple[str, FunctionDefinition | FlatFunctionTool]],
+) -> tuple[Function, ...]:
+    """Return functions, each defined at a place; refuse one that cannot be called."""
     functions: list[Function] = []
-    for where, below, one in defined:
-        place = f"{where}{below}"
+    for place, one in defined:
         if any(one.name == earlier.name for earlier in functions):
             raise _invalid(f"{place}.name", f"there are two functions {one.name!r}")
         kind = (one.parameters or {}).get("type", "object")
@@ -78,7 +79,7 @@ def check_functions(defined: Sequence[tuple[str, str, FunctionDefinition]]) -> t
                 one.name,
                 one.description,
                 one.parameters,
-                strict=bool(one.strict),
+                strict=bool(one.strict) if isinstance(one, FunctionDefinition) else one.strict,
                 param=f"{place}.parameters",
             )
         )
