@@ -1,4 +1,4 @@
-"""Tool calls through the official SDK, by a model that was tuned to call, and by one that was not."""
+"""Tool calls through the official SDK: by a model that was tuned to call, and by its base."""
 
 import json
 from typing import Any
@@ -73,13 +73,15 @@ def test_a_stream_tells_of_the_call_as_openai_does(client: OpenAI, caller: str) 
 
 
 def test_the_sdks_stream_helper_puts_the_call_together(client: OpenAI, caller: str) -> None:
+    question: Any = QUESTION
     with client.chat.completions.stream(
-        model=caller, messages=[QUESTION], tools=TOOLS, temperature=0, max_tokens=200
+        model=caller, messages=[question], tools=TOOLS, temperature=0, max_tokens=200
     ) as stream:
         done = [event for event in stream if event.type == "tool_calls.function.arguments.done"]
         final = stream.get_final_completion()
     assert [(event.name, event.arguments) for event in done] == [("look_up", ARGUMENTS)]
-    (call,) = final.choices[0].message.tool_calls or ()
+    assert final.choices[0].message.tool_calls
+    (call,) = final.choices[0].message.tool_calls
     assert (call.function.name, call.function.arguments) == ("look_up", ARGUMENTS)
     assert final.choices[0].message.content is None
 
@@ -223,7 +225,7 @@ def test_a_response_calls_and_is_gone_on_from(client: OpenAI, caller: str) -> No
     assert (call.type, call.name, call.arguments) == ("function_call", "look_up", ARGUMENTS)
     assert (call.status, call.call_id[:5], call.id[:3]) == ("completed", "call_", "fc_")
     assert first.tools[0].name == "look_up"
-    output = {"type": "function_call_output", "call_id": call.call_id, "output": "7"}
+    output: Any = {"type": "function_call_output", "call_id": call.call_id, "output": "7"}
     second = respond(client, caller, [output], previous_response_id=first.id)
     assert second.output_text == "it is 7"
     by_hand = respond(client, caller, [QUESTION, call.model_dump(exclude_none=True), output])

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tunery.datasets.heard import Heard
+from tunery.datasets.tools import arguments_object
 from tunery.domain.errors import InvalidRequest
 from tunery.domain.ids import new_id
 from tunery.domain.ports.engine import TokenLogprob
@@ -181,14 +182,14 @@ class ResponseMaker:
         ended_at: int,
     ) -> ResponseObject:
         """Return the response with its answer: text, where there is any or no call, and calls."""
-        cut_off = heard.finish_reason == "length"  # and with it what came last
-        last: ItemStatus = "incomplete" if cut_off else "completed"
-        output: list[OutputMessage | OutputFunctionCall] = [
-            self.call(heard, n, "completed" if n + 1 < len(heard.calls) else last)
-            for n in range(len(heard.calls))
-        ]
+        cut_off = heard.finish_reason == "length"
+        output: list[OutputMessage | OutputFunctionCall] = []
         if heard.text or not heard.calls:
-            output.insert(0, self.message(heard, "completed" if heard.calls else last))
+            whole = bool(heard.calls) or not cut_off
+            output.append(self.message(heard, "completed" if whole else "incomplete"))
+        for index, call in enumerate(heard.calls):
+            whole = not cut_off or arguments_object(call.arguments) is not None
+            output.append(self.call(heard, index, "completed" if whole else "incomplete"))
         return ResponseObject(
             status="incomplete" if cut_off else "completed",
             completed_at=None if cut_off else ended_at,

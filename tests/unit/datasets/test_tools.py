@@ -150,7 +150,7 @@ def test_calls_without_marks_begin_an_answer() -> None:
 
 def test_calls_that_begin_with_a_special_token() -> None:
     form = CallForm(
-        '<m>[{"name": "', '", "arguments": ', ', {"name": "', "}]", special=(("<m>", SPECIAL),)
+        '<m>[{"name": "', '", "arguments": ', '}, {"name": "', "}]", special=(("<m>", SPECIAL),)
     )
     call = form.written([("look", "{}"), ("look", "{}")])
     free = grammar("auto", form=form)

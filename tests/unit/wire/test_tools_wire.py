@@ -318,8 +318,9 @@ def test_a_response_has_an_item_for_its_text_and_for_each_call() -> None:
         FLAT[0],
         {"type": "function", "name": "g", "description": None, "parameters": None, "strict": True},
     ]
-    cut = maker.ended(heard(TEXT[:-20], "length"), prompt_tokens=1, completion_tokens=5, ended_at=2)
+    cut = maker.ended(heard(TEXT[:-15], "length"), prompt_tokens=1, completion_tokens=5, ended_at=2)
     assert [item.status for item in cut.output] == ["completed", "completed", "incomplete"]
+    assert cut.status == "incomplete"
 
 
 def test_the_events_of_each_item_stand_together() -> None:
