@@ -8,7 +8,7 @@ import pytest
 from openai import OpenAI
 
 from support.calling import ARGUMENTS, QUESTION, TOOLS, calling_lines, result
-from support.server import BASE, method, tuned_model, upload
+from support.server import BASE, method, poll, tuned_model, upload
 
 
 @pytest.fixture(scope="module")
@@ -274,6 +274,33 @@ def test_a_result_without_its_call_is_refused(client: OpenAI, caller: str) -> No
     first = respond(client, caller, "find it")
     with pytest.raises(openai.BadRequestError, match=first.output[0].call_id):
         respond(client, caller, "and?", previous_response_id=first.id)
+
+
+def test_a_cache_key_is_a_hint(client: OpenAI, caller: str) -> None:
+    hi = {"role": "user", "content": "hi"}
+    plain, hinted = (
+        chat(client, caller, messages=[hi], prompt_cache_key=key) for key in (openai.omit, "k")
+    )
+    assert hinted.choices == plain.choices
+    assert respond(client, caller, "hi", prompt_cache_key="k").prompt_cache_key == "k"
+
+
+def test_a_batch_takes_tools(client: OpenAI, caller: str) -> None:
+    body = {"model": caller, "messages": [QUESTION], "tools": TOOLS, "temperature": 0}
+    line = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": body}
+    file = client.files.create(file=("b.jsonl", json.dumps(line).encode()), purpose="batch")
+    batch = client.batches.create(
+        input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h"
+    )
+
+    def ended() -> Any:
+        found = client.batches.retrieve(batch.id)
+        return found if found.status in ("completed", "failed") else None
+
+    done = poll(ended, "the end of the batch")
+    answer = json.loads(client.files.content(done.output_file_id).read())["response"]["body"]
+    (call,) = answer["choices"][0]["message"]["tool_calls"]
+    assert call["function"] == {"name": "look_up", "arguments": ARGUMENTS}
 
 
 def test_a_strict_schema_that_cannot_be_followed_is_refused_by_name(client: OpenAI) -> None:
