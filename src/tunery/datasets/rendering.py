@@ -27,7 +27,7 @@ from tunery.datasets.call_form import probe_call_form
 from tunery.datasets.conversation import Call, Turn, turns_of
 from tunery.datasets.tokenizer import Spellings, TextTokenizer
 from tunery.datasets.tool_prompt import with_tools
-from tunery.datasets.tools import OURS, Function, arguments_object, training_functions
+from tunery.datasets.tools import PLAIN, Function, arguments_object, training_functions
 from tunery.domain.errors import InvalidRequest
 
 # Private-use characters around a number: no template writes these by itself. The first is another
@@ -101,7 +101,7 @@ class ChatRenderer:
         self._variables = dict(variables)
         self._takes_tools = False
         self._takes_objects = True  # arguments: as an object, or else as JSON text
-        self.call_form = OURS
+        self.call_form = PLAIN
         if "tools" in find_undeclared_variables(environment.parse(template)):
             self._find_call_form()
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tunery.datasets.conversation import Call, Turn
-from tunery.datasets.tools import OURS, Function, arguments_object
+from tunery.datasets.tools import PLAIN, Function, arguments_object
 
 _TOLD = """You can call functions. These are the functions, one a line, as JSON:
 <tools>
@@ -47,7 +47,7 @@ def _told(turns: list[Turn], functions: Sequence[Function]) -> list[Turn]:
 
 
 def _with_calls(turn: Turn) -> str:
-    calls = OURS.written([(call.name, arguments_text(call)) for call in turn.calls])
+    calls = PLAIN.written([(call.name, arguments_text(call)) for call in turn.calls])
     return "\n".join(part for part in (turn.content, calls) if part)
 
 

@@ -134,10 +134,13 @@ class CallForm:
             rules = [f"start: answer | {calls}", f"answer: %lark {{\n{answer}\n}}"]
         else:
             rules = self._free(calls)
+        bodies: dict[str, str] = {}  # a rule for each schema: many functions often share one
         ways = []
-        for number, function in enumerate(calling.callable()):
-            ways.append(f"{json.dumps(function.name + self.between)} arguments{number}")
-            rules.append(f"arguments{number}: {_json_rule(schemas[function.name])}")
+        for function in calling.callable():
+            body = _json_rule(schemas[function.name])
+            rule = bodies.setdefault(body, f"arguments{len(bodies)}")
+            ways.append(f"{json.dumps(function.name + self.between)} {rule}")
+        rules += [f"{rule}: {body}" for body, rule in bodies.items()]
         return "\n".join([*rules, "call: " + " | ".join(ways)])
 
     def _free(self, calls: str) -> list[str]:
@@ -223,7 +226,7 @@ def _refuse(constant: str) -> None:
 
 
 # How calls are written for a base model whose template knows none.
-OURS = CallForm(
+PLAIN = CallForm(
     opening='<tool_call>\n{"name": "',
     between='", "arguments": ',
     joint='}\n</tool_call>\n<tool_call>\n{"name": "',

@@ -2,11 +2,11 @@
 
 from tunery.datasets.heard import Heard, Reading
 from tunery.datasets.tool_calls import Arguments, CallBegun, Said
-from tunery.datasets.tools import OURS
+from tunery.datasets.tools import PLAIN
 from tunery.domain.ports.engine import Delta, TokenLogprob
 
-READING = Reading(OURS, ("f",))
-CALL = OURS.written([("f", '{"a": 1}')])
+READING = Reading(PLAIN, ("f",))
+CALL = PLAIN.written([("f", '{"a": 1}')])
 
 
 def token(text: str) -> TokenLogprob:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from support.properties import untimed
 from tunery.datasets.tool_calls import Arguments, CallBegun, CallParser, Piece, Said
-from tunery.datasets.tools import OURS, CallForm
+from tunery.datasets.tools import PLAIN, CallForm
 
 NAMES = ("look_up", "look", "note")
 BARE = CallForm('{"name": "', '", "parameters": ', None, "}", after_text=False)
@@ -18,33 +18,33 @@ LISTED = CallForm(
 
 
 def ours(name: str, arguments: str) -> str:
-    return OURS.written([(name, arguments)])
+    return PLAIN.written([(name, arguments)])
 
 
 NASTY = r'{"a": "}{\"\\", "b": [{"c": "</tool_call>"}, "]"], "é": null}'
-TWO = OURS.written([("look_up", '{"key": "k1"}'), ("note", "{}")])
+TWO = PLAIN.written([("look_up", '{"key": "k1"}'), ("note", "{}")])
 # A form, a text, what it says, and the calls.
 READ: list[tuple[CallForm, str, str, list[tuple[str, str]]]] = [
-    (OURS, "Hello there.\n", "Hello there.\n", []),
-    (OURS, " \n", " \n", []),
-    (OURS, "a <tool or < b <tool_call", "a <tool or < b <tool_call", []),
-    (OURS, ours("look_up", '{"key": "k1"}'), "", [("look_up", '{"key": "k1"}')]),
-    (OURS, ours("look", "{}"), "", [("look", "{}")]),
-    (OURS, f"Let me see. \n\n{ours('note', NASTY)}\n", "Let me see.", [("note", NASTY)]),
-    (OURS, TWO, "", [("look_up", '{"key": "k1"}'), ("note", "{}")]),
-    (OURS, f"{TWO} and more {TWO}", "", [("look_up", '{"key": "k1"}'), ("note", "{}")]),
+    (PLAIN, "Hello there.\n", "Hello there.\n", []),
+    (PLAIN, " \n", " \n", []),
+    (PLAIN, "a <tool or < b <tool_call", "a <tool or < b <tool_call", []),
+    (PLAIN, ours("look_up", '{"key": "k1"}'), "", [("look_up", '{"key": "k1"}')]),
+    (PLAIN, ours("look", "{}"), "", [("look", "{}")]),
+    (PLAIN, f"Let me see. \n\n{ours('note', NASTY)}\n", "Let me see.", [("note", NASTY)]),
+    (PLAIN, TWO, "", [("look_up", '{"key": "k1"}'), ("note", "{}")]),
+    (PLAIN, f"{TWO} and more {TWO}", "", [("look_up", '{"key": "k1"}'), ("note", "{}")]),
     # No calls: another name, another form, no arguments.
-    (OURS, ours("other", "{}"), ours("other", "{}"), []),
-    (OURS, f"<tool_call> {ours('note', '{}')}", "<tool_call>", [("note", "{}")]),
-    (OURS, '<tool_call>{"name": "note"}', '<tool_call>{"name": "note"}', []),
-    (OURS, ours("note", "[]"), ours("note", "[]"), []),
-    (OURS, ours("note", '"x"'), ours("note", '"x"'), []),
+    (PLAIN, ours("other", "{}"), ours("other", "{}"), []),
+    (PLAIN, f"<tool_call> {ours('note', '{}')}", "<tool_call>", [("note", "{}")]),
+    (PLAIN, '<tool_call>{"name": "note"}', '<tool_call>{"name": "note"}', []),
+    (PLAIN, ours("note", "[]"), ours("note", "[]"), []),
+    (PLAIN, ours("note", '"x"'), ours("note", '"x"'), []),
     # Cut off: within the marks, within the arguments, between two calls.
-    (OURS, 'So:\n<tool_call>\n{"name": "no', "So:", []),
-    (OURS, '<tool_call>\n{"name": "note", "arguments": ', "", []),
-    (OURS, '<tool_call>\n{"name": "note", "arguments": {"a', "", [("note", '{"a')]),
-    (OURS, ours("note", "{}")[:-5], "", [("note", "{}")]),
-    (OURS, TWO[:-40], "", [("look_up", '{"key": "k1"}')]),
+    (PLAIN, 'So:\n<tool_call>\n{"name": "no', "So:", []),
+    (PLAIN, '<tool_call>\n{"name": "note", "arguments": ', "", []),
+    (PLAIN, '<tool_call>\n{"name": "note", "arguments": {"a', "", [("note", '{"a')]),
+    (PLAIN, ours("note", "{}")[:-5], "", [("note", "{}")]),
+    (PLAIN, TWO[:-40], "", [("look_up", '{"key": "k1"}')]),
     # A call without marks of its own begins an answer, or there is none.
     (BARE, '{"name": "note", "parameters": {"a": 1}}', "", [("note", '{"a": 1}')]),
     (BARE, ' {"name": "note", "parameters": {}}', "", [("note", "{}")]),
@@ -104,11 +104,11 @@ def test_an_answer_is_read_alike_in_any_pieces(
 @given(st.lists(st.sampled_from(["<tool_call>", "\n", '{"name": "', "note", '", "arg', "{", "x "])))
 def test_text_without_a_call_loses_nothing(parts: list[str]) -> None:
     text = "".join(parts) + "."
-    assert heard(OURS, *parts, ".")[:2] == (text, [])
+    assert heard(PLAIN, *parts, ".")[:2] == (text, [])
 
 
 def test_pieces_come_as_soon_as_they_are_certain() -> None:
-    parser = CallParser(OURS, NAMES)
+    parser = CallParser(PLAIN, NAMES)
     assert parser.feed("Let me ") == [Said("Let me")]
     assert parser.feed("see <b") == [Said(" see <b")]
     assert parser.feed("\n<tool_call>") == []

@@ -14,7 +14,7 @@ from support.properties import untimed
 from support.text_model import make_merging_tokenizer, write_text_model
 from support.tiny import make_byte_tokenizer
 from tunery.datasets.rendering import ChatRenderer
-from tunery.datasets.tools import OURS, CallForm, Function
+from tunery.datasets.tools import PLAIN, CallForm, Function
 from tunery.domain.errors import InvalidRequest
 
 Messages = list[dict[str, Any]]
@@ -234,7 +234,7 @@ def test_a_template_whose_calls_cannot_be_read_back_is_given_ours(
     tmp_path: Path, template: str
 ) -> None:
     renderer = renderer_of(tmp_path, make_byte_tokenizer(), template)
-    assert renderer.call_form == OURS
+    assert renderer.call_form == PLAIN
 
 
 OURS_TEXT = """<|im_start|>system
@@ -280,7 +280,7 @@ It rains.
 def test_a_template_without_tools_is_given_them_in_plain_text(tmp_path: Path) -> None:
     tokenizer = make_byte_tokenizer()
     renderer = ChatRenderer.load(write_text_model(tmp_path, tokenizer))
-    assert renderer.call_form == OURS
+    assert renderer.call_form == PLAIN
     assert spelled(tokenizer, renderer.prompt(TALK[:-1], [Function("now")])) == OURS_TEXT
     without_system = spelled(tokenizer, renderer.prompt(TALK[1:2], [Function("now")]))
     assert without_system.startswith("<|im_start|>system\nYou can call functions.")

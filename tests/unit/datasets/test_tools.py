@@ -9,7 +9,7 @@ from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 from tunery.datasets.grammars import check_grammar
 from tunery.datasets.tools import (
     ANY_OBJECT,
-    OURS,
+    PLAIN,
     CallForm,
     Calling,
     Choice,
@@ -33,14 +33,14 @@ SCHEMAS: Mapping[str, Mapping[str, Any]] = {
     "look_up": LOOK_UP.schema(),
     "look": LOOK.schema(),
 }
-KEY, NONE = OURS.written([("look_up", '{"key": "k"}')]), OURS.written([("look", "{}")])
-BOTH = OURS.written([("look_up", '{"key": "k", "n": 2}'), ("look", "{}")])
+KEY, NONE = PLAIN.written([("look_up", '{"key": "k"}')]), PLAIN.written([("look", "{}")])
+BOTH = PLAIN.written([("look_up", '{"key": "k", "n": 2}'), ("look", "{}")])
 WRONG = [
-    OURS.written([("other", "{}")]),
-    OURS.written([("look_up", "{}")]),
-    OURS.written([("look_up", '{"key": 5}')]),
-    OURS.written([("look_up", '{"key": "k", "x": 1}')]),
-    OURS.written([("look", '{"a": 1}')]),
+    PLAIN.written([("other", "{}")]),
+    PLAIN.written([("look_up", "{}")]),
+    PLAIN.written([("look_up", '{"key": 5}')]),
+    PLAIN.written([("look_up", '{"key": "k", "x": 1}')]),
+    PLAIN.written([("look", '{"a": 1}')]),
     f"{KEY} more",
     f"{KEY}\n{KEY}\n",
     KEY[:-3],
@@ -76,7 +76,7 @@ def takes(grammar: str, answer: str, special: str = "") -> bool:
     return bool(matcher.is_accepting())
 
 
-def grammar(choice: Choice, *, several: bool = True, form: CallForm = OURS, **more: Any) -> str:
+def grammar(choice: Choice, *, several: bool = True, form: CallForm = PLAIN, **more: Any) -> str:
     calling = Calling((LOOK_UP, LOOK), ("look_up", "look"), choice, several)
     text = form.grammar(calling, SCHEMAS, **more)
     if not form.special:  # whose ids the check does not know
@@ -117,7 +117,7 @@ def test_an_answer_that_may_not_call_does_not() -> None:
 
 def test_some_functions_may_be_called_of_those_that_are_told_of() -> None:
     calling = Calling((LOOK_UP, LOOK), ("look",), "auto")
-    text = OURS.grammar(calling, SCHEMAS)
+    text = PLAIN.grammar(calling, SCHEMAS)
     assert takes(text, NONE)
     assert not takes(text, KEY)
 
@@ -172,7 +172,7 @@ def test_arguments_are_held_to_a_schema_where_that_is_asked_for() -> None:
         assert Calling((function,), ("f",), choice).follows_schema(function) == held  # type: ignore[arg-type]
     calling = Calling((LOOK,), ("look",), "auto")
     assert takes(
-        OURS.grammar(calling, {"look": ANY_OBJECT}), OURS.written([("look", '{"a": [1, {}]}')])
+        PLAIN.grammar(calling, {"look": ANY_OBJECT}), PLAIN.written([("look", '{"a": [1, {}]}')])
     )
 
 

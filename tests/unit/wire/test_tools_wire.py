@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tunery.datasets.heard import Heard, Reading
-from tunery.datasets.tools import OURS, Calling, Choice
+from tunery.datasets.tools import PLAIN, Calling, Choice
 from tunery.domain.errors import InvalidRequest
 from tunery.domain.ports.engine import Delta
 from tunery.protocol.chat import CreateChatCompletionRequest
@@ -215,11 +215,11 @@ def test_a_response_that_cannot_be_is_refused_by_name(
 # ---- answers
 
 ARGUMENTS = '{"a": 1}'
-TEXT = "So:\n" + OURS.written([("f", ARGUMENTS), ("g", "{}")])
+TEXT = "So:\n" + PLAIN.written([("f", ARGUMENTS), ("g", "{}")])
 
 
 def heard(text: str = TEXT, reason: Any = "stop") -> Heard:
-    made = Heard(Reading(OURS, ("f", "g")))
+    made = Heard(Reading(PLAIN, ("f", "g")))
     made.take(Delta(text, 5, reason))
     return made
 
@@ -248,7 +248,7 @@ def test_calls_are_written_as_openai_writes_them() -> None:
             ],
         },
     }
-    alone = heard(OURS.written([("f", ARGUMENTS)]))
+    alone = heard(PLAIN.written([("f", ARGUMENTS)]))
     old = to_wire_choice(0, alone, told=False, deprecated=True)
     assert old.finish_reason == "function_call"
     assert old.message.model_dump() == {
@@ -263,7 +263,7 @@ def test_calls_are_written_as_openai_writes_them() -> None:
 
 
 def test_each_chunk_of_a_call_has_what_is_new() -> None:
-    made = Heard(Reading(OURS, ("f", "g")))
+    made = Heard(Reading(PLAIN, ("f", "g")))
     maker = ChunkMaker(completion_id="c", created=1, model="m", fingerprint="fp")
     chunks = [maker.first(0, may_call=True)]
     for part in (TEXT[:30], TEXT[30:]):
@@ -324,7 +324,7 @@ def test_a_response_has_an_item_for_its_text_and_for_each_call() -> None:
 
 
 def test_the_events_of_each_item_stand_together() -> None:
-    made = Heard(Reading(OURS, ("f", "g")))
+    made = Heard(Reading(PLAIN, ("f", "g")))
     maker = ResponseMaker(
         response(tools=FLAT), response_id="resp_1", message_id="msg_1", created_at=1
     )
