@@ -6,6 +6,7 @@ their ids, has no form that is known here.
 
 import json
 import re
+from itertools import takewhile
 from typing import Any, Protocol
 
 from tunery.datasets.tokenizer import TextTokenizer
@@ -16,6 +17,7 @@ _NAME, _TEXT, _ID = "probe_name", "probe text", "probe_id"
 _ARGUMENTS = {"probe_key": 0}
 _CALL = f"(.+?){_NAME}(.+?){re.escape(json.dumps(_ARGUMENTS))}"
 _USER = {"role": "user", "content": "probe"}
+_RESULT = {"role": "tool", "tool_call_id": _ID, "content": "probe result"}
 _TOOLS = [Function(_NAME, "probe", {"type": "object", "properties": {}}).as_tool()]
 
 
@@ -33,42 +35,60 @@ def probe_call_form(
     `as_object` gives it arguments as an object, and else as JSON text.
     """
 
-    def written(count: int, content: str = "") -> str | None:
-        """Return an assistant's turn of so many calls, up to the token that ends it."""
-        function = {"name": _NAME, "arguments": _ARGUMENTS if as_object else json.dumps(_ARGUMENTS)}
-        calls = [{"id": _ID, "type": "function", "function": function}] * count
-        turn = {"role": "assistant", "content": content, "tool_calls": calls}
-        result = {"role": "tool", "tool_call_id": _ID, "content": "probe result"}
+    def written(count: int, content: str = "") -> str:
+        """Return an assistant's turn of so many calls, up to the token that ends it, or nothing."""
+        turn = _calling(count, content, as_object=as_object)
         try:
             asked = template([_USER], _TOOLS, generate=True)
             whole = template([_USER, turn], _TOOLS, generate=False)
-            with_result = template([_USER, turn, result], _TOOLS, generate=True)
+            told = _RESULT["content"] in template([_USER, turn, _RESULT], _TOOLS, generate=True)
         except InvalidRequest:
-            return None
+            return ""
         ends = [whole.find(text, len(asked)) for text in tokenizer.eos_texts]
-        end = min((place for place in ends if place >= 0), default=-1)
-        told = whole.startswith(asked) and "probe result" in with_result
-        return whole[len(asked) : end] if told and end >= 0 else None
+        end = min((place for place in ends if place >= 0), default=0)
+        return whole[len(asked) : end] if told and whole.startswith(asked) else ""
 
-    one = re.fullmatch(_CALL + "(.*)", written(1) or "", re.DOTALL)
+    one = re.fullmatch(_CALL + "(.*)", written(1), re.DOTALL)
     if one is None:
         return None
     opening, between, closing = one.groups()
+    two = re.fullmatch(_CALL + _CALL + "(.*)", written(2), re.DOTALL)
+    joint = two[3] if two and (two[2], two[4], two[5]) == (between, between, closing) else None
+    opening = _own_opening(opening, joint)
     if _ID in opening + between + closing or opening[0].isspace() or between[0] not in "\"'":
         return None
-    two = re.fullmatch(_CALL + _CALL + "(.*)", written(2) or "", re.DOTALL)
-    alike = two is not None and (two[1], two[2], two[4], two[5]) == (
-        opening,
-        between,
-        between,
-        closing,
-    )
-    after = re.escape(f"{opening}{_NAME}{between}{json.dumps(_ARGUMENTS)}{closing}")
+    called = re.escape(f"{opening}{_NAME}{between}{json.dumps(_ARGUMENTS)}{closing}")
     return CallForm(
         opening=opening,
         between=between,
-        joint=two[3] if two is not None and alike else None,
+        joint=joint,
         closing=closing,
-        after_text=re.fullmatch(rf"{_TEXT}\s*{after}", written(1, _TEXT) or "") is not None,
-        special=tokenizer.special_in("".join(one.groups()) + (two[3] if two else "")),
+        after_text=re.fullmatch(rf"(?s:.*){_TEXT}\s*{called}", written(1, _TEXT)) is not None,
+        special=tokenizer.special_in("".join([opening, between, joint or "", closing])),
     )
+
+
+def tool_marks(template: _Template, tokenizer: TextTokenizer, *, as_object: bool) -> str:
+    """Return the added tokens that a template writes for tools alone, one after the other."""
+    plain = [_USER, {"role": "assistant", "content": _TEXT}, _USER]
+    calling = [_USER, _calling(1, "", as_object=as_object), _RESULT]
+    without = template(plain, [], generate=True)
+    found = tokenizer.added_in(template(calling, _TOOLS, generate=True))
+    return "\n".join(mark for mark in found if mark not in without)
+
+
+def _calling(count: int, content: str, *, as_object: bool) -> dict[str, Any]:
+    function = {"name": _NAME, "arguments": _ARGUMENTS if as_object else json.dumps(_ARGUMENTS)}
+    calls = [{"id": _ID, "type": "function", "function": function}] * count
+    return {"role": "assistant", "content": content, "tool_calls": calls}
+
+
+def _own_opening(opening: str, joint: str | None) -> str:
+    """Return the opening without what stands before it in a turn's first call alone.
+
+    Some templates write an empty thought there. A list's bracket does belong to it.
+    """
+    pairs = zip(reversed(opening), reversed(joint or ""), strict=False)
+    alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+    shared = opening[len(opening) - alike :].lstrip()
+    return shared if shared and shared[0] not in "{[" else opening

@@ -23,7 +23,7 @@ from jinja2.meta import find_undeclared_variables
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from tunery.datasets.call_form import probe_call_form
+from tunery.datasets.call_form import probe_call_form, tool_marks
 from tunery.datasets.conversation import Call, Turn, turns_of
 from tunery.datasets.tokenizer import Spellings, TextTokenizer
 from tunery.datasets.tool_prompt import with_tools
@@ -120,7 +120,7 @@ class ChatRenderer:
             for name, value in config.items()
             if name.endswith("_token") and isinstance(value, str | dict)
         }
-        return cls(TextTokenizer(folder, template), template, variables)
+        return cls(TextTokenizer(folder), template, variables)
 
     def prompt(
         self, messages: Sequence[Mapping[str, Any]], functions: Sequence[Function] = ()
@@ -263,6 +263,7 @@ class ChatRenderer:
             form = probe_call_form(self._text, self.tokenizer, as_object=as_object)
             if form is not None:
                 self.call_form, self._takes_tools = form, True
+                self.tokenizer.reserve(tool_marks(self._text, self.tokenizer, as_object=as_object))
                 return
 
 

@@ -2,7 +2,7 @@
 
 Text that people wrote is encoded with `text_ids`, where a control token's spelling is just
 characters; only the chat template's own text may produce control tokens. Those are the special
-ones, and those that the template itself spells, as marks of tool calls often are.
+ones, and those that are reserved, as marks of tool calls need to be.
 """
 
 import json
@@ -17,15 +17,10 @@ _BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")  # how SentencePiece spells a byt
 class TextTokenizer:
     """Encodes and decodes with the tokenizer.json of a model's folder."""
 
-    def __init__(self, folder: Path, template: str = "") -> None:
-        path = folder / "tokenizer.json"
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "tokenizer.json"
         # Two instances, since the switch is a property of the instance and threads share them.
-        self._template: Tokenizer = Tokenizer.from_file(str(path))
-        self._text: Tokenizer = Tokenizer.from_str(_with_marks_special(path.read_text(), template))
-        for tokenizer in (self._template, self._text):
-            tokenizer.no_padding()
-            tokenizer.no_truncation()
-        self._text.encode_special_tokens = True
+        self._template = _quiet(Tokenizer.from_file(str(self._path)))
         self.eos_ids = _eos_ids(folder, self._template)
         self.eos_texts = [str(self._template.id_to_token(i)) for i in self.eos_ids]
         self.vocabulary = self._template.get_vocab_size(with_added_tokens=True)
@@ -33,11 +28,26 @@ class TextTokenizer:
         added = self._template.get_added_tokens_decoder().items()
         self._special = {token_id: str(token) for token_id, token in added if token.special}
         self.special_ids = frozenset(self._special)
-        self.control = Spellings(
-            [str(token) for _, token in added if token.special or str(token) in template]
-        )
+        self.reserve("")
         self._byte_level = _decodes_byte_level(self._template)
         self._bytes: dict[int, bytes] = {}
+
+    def reserve(self, marks: str) -> None:
+        """Make control tokens of the added tokens that `marks` spells: before others use it."""
+        value = json.loads(self._path.read_text())
+        control = []
+        for token in value.get("added_tokens") or ():
+            if token["special"] or token["content"] in marks:
+                token["special"] = True
+                control.append(token["content"])
+        self.control = Spellings(control)
+        self._text = _quiet(Tokenizer.from_str(json.dumps(value)))
+        self._text.encode_special_tokens = True
+
+    def added_in(self, text: str) -> list[str]:
+        """Return the added tokens that a text spells."""
+        added = self._template.get_added_tokens_decoder().values()
+        return [str(token) for token in added if str(token) in text]
 
     def template_ids(self, text: str) -> list[int]:
         """Return the ids of a template's own text, special tokens included."""
@@ -105,12 +115,11 @@ class Spellings:
         return any(text[-n:] in self._starts or text[:n] in self._ends for n in sizes)
 
 
-def _with_marks_special(tokenizer: str, template: str) -> str:
-    """Return a tokenizer's JSON in which every added token that the template spells is special."""
-    value = json.loads(tokenizer)
-    for token in value.get("added_tokens", ()):
-        token["special"] = token["special"] or token["content"] in template
-    return json.dumps(value)
+def _quiet(tokenizer: Tokenizer) -> Tokenizer:
+    """Return a tokenizer that neither fills up nor cuts off."""
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
 
 
 def _encode(tokenizer: Tokenizer, text: str) -> list[int]:

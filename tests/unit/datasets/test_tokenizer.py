@@ -36,13 +36,15 @@ def test_written_text_has_no_special_id_and_comes_back_whole(
     assert tokenizer.decode(ids) == text
 
 
-def test_a_token_that_the_template_spells_is_letters_in_text_too(tmp_path: Path) -> None:
+def test_a_token_that_is_reserved_is_letters_in_text_too(tmp_path: Path) -> None:
     raw = make_byte_tokenizer()
     raw.add_tokens([AddedToken("<call>", special=False), AddedToken("<pad>", special=False)])
     folder = write_text_model(tmp_path, raw)
     call, pad = (raw.token_to_id(name) or 0 for name in ("<call>", "<pad>"))
-    for template, in_text in (("", [call, pad]), ("...<call>...", [pad])):
-        tokenizer = TextTokenizer(folder, template)
+    tokenizer = TextTokenizer(folder)
+    assert tokenizer.added_in("a<call><|im_end|>") == ["<|im_end|>", "<call>"]
+    for marks, in_text in (("", [call, pad]), ("<call>", [pad])):
+        tokenizer.reserve(marks)
         assert tokenizer.template_ids("<call><pad>") == [call, pad]
         assert [i for i in tokenizer.text_ids("<call><pad>") if i in (call, pad)] == in_text
         assert tokenizer.decode([call]) == "<call>"

@@ -203,6 +203,26 @@ def test_the_form_of_a_templates_calls_is_found(tmp_path: Path) -> None:
     assert form.shown().closing == "}\n"
 
 
+THOUGHTFUL = AS_OBJECT.replace(
+    "{%- for call in",
+    "{{ '\\n<think>\\n\\n</think>\\n' if message.role == 'assistant' and loop.last }}"
+    "{%- for call in",
+)
+
+
+def test_what_a_template_writes_before_the_last_answer_alone_is_not_of_its_calls(
+    tmp_path: Path,
+) -> None:
+    tokenizer = with_marks(make_byte_tokenizer())
+    tokenizer.add_tokens([AddedToken("<think>", special=False)])
+    renderer = renderer_of(tmp_path, tokenizer, THOUGHTFUL)
+    assert renderer.call_form.opening == '<call>\n{"name": "'
+    think, mark = (tokenizer.token_to_id(name) for name in ("<think>", "<call>"))
+    said = renderer.prompt([{"role": "user", "content": "<think><call>"}])
+    assert think in said  # what is no mark of tools stays the token that it was
+    assert mark not in said
+
+
 ONE_CALL = AS_OBJECT.replace(
     "{%- for call in",
     "{%- if (message.tool_calls or []) | length > 1 %}{{ raise_exception('one') }}{% endif %}"
