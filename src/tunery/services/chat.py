@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from tunery.datasets.conversation import least_length
@@ -55,7 +56,7 @@ def prepare_chat(
         form = renderer.call_form
         grammar = form.grammar(calling, _schemas(calling), answer=options.grammar)
         options = replace(options, grammar=grammar)
-        reading = Reading(form, calling.allowed if calling.choice != "none" else ())
+        reading = None if calling.choice == "none" else Reading(form, calling.allowed)
     return PreparedAnswer(
         generations=generations_of(
             model,
@@ -83,15 +84,23 @@ def _schemas(calling: Calling) -> dict[str, Mapping[str, Any]]:
         schemas[function.name] = ANY_OBJECT
         if not calling.follows_schema(function):
             continue
-        try:
-            check_grammar(schema_grammar(function.schema()))
-        except InvalidRequest as error:
-            if function.strict:
-                raise InvalidRequest(
-                    f"Invalid schema for function '{function.name}': {error.message}",
-                    param=function.param,
-                    code="invalid_function_parameters",
-                ) from None
-        else:
+        fault = _fault(schema_grammar(function.schema()))
+        if fault is None:
             schemas[function.name] = function.schema()
+        elif function.strict:
+            raise InvalidRequest(
+                f"Invalid schema for function '{function.name}': {fault}",
+                param=function.param,
+                code="invalid_function_parameters",
+            )
     return schemas
+
+
+@lru_cache(maxsize=128)
+def _fault(grammar: str) -> str | None:
+    """Return why a grammar cannot be followed. A conversation brings the same ones each time."""
+    try:
+        check_grammar(grammar)
+    except InvalidRequest as error:
+        return error.message
+    return None

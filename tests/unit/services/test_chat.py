@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from support.rows import CONTEXT_TOKENS, OURS, THEIRS, a_model, render_with
+from tunery.datasets.heard import Reading
 from tunery.datasets.tools import PLAIN, Calling, Function
 from tunery.domain.errors import ContextTooLong, InvalidRequest, NotFound
 from tunery.domain.tenants import Caller
@@ -141,9 +142,8 @@ def test_a_prompt_tells_of_its_functions_and_the_answer_follows_their_grammar(
         assert prepared.prompt_tokens == len(generation.prompt_ids) > PROMPT_TOKENS
         assert generation.grammar is not None
         assert ('"enum"' in generation.grammar) == held
-        assert prepared.reading is not None
-        assert prepared.reading.form == PLAIN
-        assert list(prepared.reading.names) == ([] if choice == "none" else ["look_up"])
+        may_call = Reading(PLAIN, ("look_up",))
+        assert prepared.reading == (None if choice == "none" else may_call)
     assert prepare(database, directory, REQUEST).reading is None
 
 
