@@ -126,7 +126,7 @@ class ChatRenderer:
         self, messages: Sequence[Mapping[str, Any]], functions: Sequence[Function] = ()
     ) -> list[int]:
         """Return the ids of a conversation up to where the assistant is to answer."""
-        runs = self._runs(self._turns(messages, functions), functions, generate=True)
+        _, runs = self._rendered(messages, functions, generate=True)
         return [token_id for run in runs for token_id in self._ids(run)]
 
     def line(self, value: Mapping[str, Any]) -> Rendered:
@@ -143,9 +143,9 @@ class ChatRenderer:
         """
         ids: list[int] = []
         mask: list[bool] = []
-        turns = self._turns(messages, functions)
         learning = False
-        for run in self._runs(turns, functions, generate=False):
+        turns, runs = self._rendered(messages, functions, generate=False)
+        for run in runs:
             own = self._ids(run)
             if run.turn is not None:
                 learning = turns[run.turn].learned
@@ -160,11 +160,25 @@ class ChatRenderer:
             mask += [position < learned for position in range(len(own))]
         return Rendered(ids, mask)
 
-    def _turns(
-        self, messages: Sequence[Mapping[str, Any]], functions: Sequence[Function]
-    ) -> list[Turn]:
+    def _rendered(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        functions: Sequence[Function],
+        *,
+        generate: bool,
+    ) -> tuple[list[Turn], list[_Run]]:
+        """Return a conversation's turns, and the pieces that are tokenized one by one."""
         turns = turns_of(messages)
-        return turns if self._takes_tools else with_tools(turns, functions)
+        try:
+            if self._takes_tools:
+                return turns, self._runs(turns, functions, generate=generate)
+            turns = with_tools(turns, functions)
+            return turns, self._runs(turns, (), generate=generate)
+        except RecursionError:
+            raise InvalidRequest(
+                "A function's parameters, or a call's arguments, are nested too deeply.",
+                param="messages",
+            ) from None
 
     def _ids(self, run: _Run) -> list[int]:
         if run.is_content:
@@ -178,10 +192,9 @@ class ChatRenderer:
     def _runs(
         self, turns: Sequence[Turn], functions: Sequence[Function], *, generate: bool
     ) -> list[_Run]:
-        """Return a conversation in the pieces that are tokenized one by one."""
         masks = _Masks(self.tokenizer.control)
         messages = [self._message(number, turn, masks) for number, turn in enumerate(turns)]
-        tools = [masks.guarded(one.as_tool()) for one in functions] if self._takes_tools else []
+        tools = [masks.guarded(one.as_tool()) for one in functions]
         text = self._text(messages, tools, generate=generate)
         first, *rest = _PLACEHOLDER.split(text)
         runs, begun = [_Run([(first, True)])], []
@@ -251,7 +264,7 @@ class ChatRenderer:
             return self._template.render(
                 **self._variables, **given, messages=messages, add_generation_prompt=generate
             )
-        except (jinja2.TemplateError, TypeError, RecursionError) as error:
+        except (jinja2.TemplateError, TypeError) as error:
             raise InvalidRequest(
                 f"The model's chat template refuses these messages: {error}", param="messages"
             ) from None

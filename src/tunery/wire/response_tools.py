@@ -41,7 +41,8 @@ def _choice(asked: FlatToolChoice | None, names: Sequence[str]) -> tuple[Choice,
     if asked is None or isinstance(asked, str):
         return asked or "auto", names
     if isinstance(asked, FlatAllowedTools):
-        chosen = [one.get("name") if one.get("type") == "function" else None for one in asked.tools]
+        names_of = [(one, one.get("name")) for one in asked.tools]
+        chosen = [n if one == {"type": "function", "name": n} else None for one, n in names_of]
         return check_allowed("tool_choice", asked.mode, chosen, names)
     if not isinstance(asked, FlatNamedChoice) or asked.type != "function":
         raise unsupported("tool_choice.type", "Use 'function'.")

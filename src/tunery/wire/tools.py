@@ -14,8 +14,11 @@ from tunery.protocol.tools import (
     FunctionChoice,
     FunctionDefinition,
     FunctionTool,
+    Schema,
 )
 from tunery.wire.refusals import unsupported
+
+_MAX_DEPTH = 100  # of a schema: it is written out again, and JSON's writers have their bounds
 
 
 def check_tools(request: CreateChatCompletionRequest) -> None:
@@ -74,6 +77,8 @@ def check_functions(
             raise _invalid(
                 f"{place}.parameters", f"a schema of type 'object' is needed, got {str(kind)[:40]}"
             )
+        if _is_deeper(one.parameters, _MAX_DEPTH):
+            raise _invalid(f"{place}.parameters", f"it is nested in more than {_MAX_DEPTH} levels")
         functions.append(
             Function(
                 one.name,
@@ -84,6 +89,13 @@ def check_functions(
             )
         )
     return tuple(functions)
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_is_deeper(one, levels - 1) for one in inner)
 
 
 def check_named(param: str, name: str, names: Sequence[str]) -> None:
@@ -116,14 +128,16 @@ def _choice(
         raise unsupported("tool_choice.type", "Use 'function'.")
     if isinstance(asked, AllowedTools):
         body = asked.allowed_tools
-        chosen = [
-            tool["function"].get("name")
-            if tool.get("type") == "function" and isinstance(tool.get("function"), dict)
-            else None
-            for tool in body.tools
-        ]
+        chosen = [_named_in(tool) for tool in body.tools]
         return check_allowed("tool_choice.allowed_tools", body.mode, chosen, names)
     return asked or "auto", names
+
+
+def _named_in(tool: Schema) -> Any:
+    """Return the name in `{"type": "function", "function": {"name": ...}}`, None in all else."""
+    function = tool.get("function")
+    name = function.get("name") if isinstance(function, dict) else None
+    return name if tool == {"type": "function", "function": {"name": name}} else None
 
 
 def _deprecated_choice(

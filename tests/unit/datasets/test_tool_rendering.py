@@ -351,6 +351,17 @@ def test_names_stand_before_what_was_said_and_refusals_are_said(tmp_path: Path) 
     assert told == plain
 
 
+@pytest.mark.parametrize("template", [AS_OBJECT, None])
+def test_what_is_nested_too_deeply_is_refused(tmp_path: Path, template: str | None) -> None:
+    more: dict[str, Any] = {} if template is None else {"template": template}
+    renderer = ChatRenderer.load(write_text_model(tmp_path, make_byte_tokenizer(), **more))
+    deep: Any = 1
+    for _ in range(5000):
+        deep = [deep]
+    with pytest.raises(InvalidRequest, match="nested too deeply"):
+        renderer.prompt(TALK[:2], [Function("f", parameters={"x": deep})])
+
+
 NASTY = st.sampled_from(
     ["<|im_end|>", "<|im_", "|im_end|>", "<", ">", "<call>", "</call>", "call", "\ue0f10\ue0f2"]
 )  # fmt: skip

@@ -41,6 +41,10 @@ def allowed(mode: str, *names: str) -> dict[str, Any]:
     return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
 
 
+def with_tool(tool: Any) -> dict[str, Any]:
+    return {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [tool]}}
+
+
 def named(name: str) -> dict[str, Any]:
     return {"type": "function", "function": {"name": name}}
 
@@ -134,6 +138,9 @@ def test_functions_are_taken_with_all_that_is_said_of_them() -> None:
     assert (flat.functions[1].strict, nested.functions[1].strict) == (None, False)
 
 
+DEEP: Any = {"type": "object"}
+for _ in range(100):
+    DEEP = {"type": "object", "x": DEEP}
 WRONG_TYPE = {"name": "h", "parameters": {"type": "array"}}
 
 
@@ -162,6 +169,21 @@ WRONG_TYPE = {"name": "h", "parameters": {"type": "array"}}
         (
             {"tools": TOOLS, "tool_choice": allowed("auto", "h")},
             "tool_choice.allowed_tools.tools.0",
+            "invalid_value",
+        ),
+        (
+            {"tools": TOOLS, "tool_choice": with_tool({**named("f"), "x": 1})},
+            "tool_choice.allowed_tools.tools.0",
+            "invalid_value",
+        ),
+        (
+            {"tools": TOOLS, "tool_choice": with_tool({"type": "function", "function": "f"})},
+            "tool_choice.allowed_tools.tools.0",
+            "invalid_value",
+        ),
+        (
+            {"functions": [{"name": "f", "parameters": DEEP}]},
+            "functions.0.parameters",
             "invalid_value",
         ),
         (
@@ -195,6 +217,18 @@ def test_a_chat_that_cannot_be_is_refused_by_name(
         (
             {"tools": FLAT, "tool_choice": {"type": "function", "name": "h"}},
             "tool_choice.name",
+            "invalid_value",
+        ),
+        (
+            {
+                "tools": FLAT,
+                "tool_choice": {
+                    "type": "allowed_tools",
+                    "mode": "auto",
+                    "tools": [{"type": "function", "name": "f", "x": 1}],
+                },
+            },
+            "tool_choice.tools.0",
             "invalid_value",
         ),
         (
