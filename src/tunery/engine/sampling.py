@@ -1,8 +1,8 @@
 """The next token of each row, chosen by that row's own settings and its own random numbers.
 
 A row's choice depends on its logits, its settings and its seed, never on its neighbours.
-Bias and penalties change the logits first, then the log-probabilities are taken, and then
-temperature and top_p apply. Knows tokens by their ids only.
+Bias and penalties change the logits first, and what its grammar forbids is ruled out; then the
+log-probabilities are taken, and then temperature and top_p apply. Knows tokens by their ids only.
 """
 
 import random
@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+
+from tunery.engine.grammar import GrammarMatcher
 
 _CANDIDATES = 512  # enough for top_p nearly always; the rest sorts the whole vocabulary
 _LOWEST = -9999.0  # stands for every lower log-probability: JSON knows no infinity
@@ -27,6 +29,7 @@ class Sampling:
     frequency_penalty: float = 0.0
     logit_bias: tuple[tuple[int, float], ...] = ()
     top_logprobs: int | None = None
+    grammar: GrammarMatcher | None = None
     _random: random.Random = field(init=False)
     _penalised: bool = field(init=False)
     _bias: dict[int, float] = field(init=False)
@@ -51,7 +54,9 @@ class Sampling:
         return self._shift
 
     def count(self, token: int) -> None:
-        """Take note of a token that was made: the penalties go by them."""
+        """Take note of a token that was made: the penalties and the grammar go by them."""
+        if self.grammar is not None:
+            self.grammar.take(token)
         if self._penalised:
             self._counts[token] = self._counts.get(token, 0) + 1
             if self._shift is not None:
@@ -81,17 +86,20 @@ def sample(logits_RV: Tensor, settings: Sequence[Sampling]) -> list[tuple[int, L
 
 
 def _shifted(logits_RV: Tensor, settings: Sequence[Sampling]) -> Tensor:
-    """Return the logits with each row's bias and penalties, in float32.
+    """Return the logits with each row's bias and penalties, in float32; -inf for the forbidden.
 
     A bias added in bfloat16 would be rounded away, and bfloat16 is the slower type to search.
     """
     shifts = [setting.shift(logits_RV.shape[-1]) for setting in settings]
-    if all(shift_V is None for shift_V in shifts):
+    followed = [(row, one.grammar) for row, one in enumerate(settings) if one.grammar is not None]
+    if not followed and all(shift_V is None for shift_V in shifts):
         return logits_RV.float()
     shifted_RV = logits_RV.to(torch.float32, copy=True)
     for row, shift_V in enumerate(shifts):
         if shift_V is not None:
             shifted_RV[row] += shift_V
+    for row, grammar in followed:
+        shifted_RV[row].masked_fill_(grammar.forbidden(), -torch.inf)
     return shifted_RV
 
 
@@ -111,6 +119,8 @@ def likelihoods(
     for place, row in enumerate(told):
         count = settings[row].top_logprobs or 0
         top = list(zip(places[place], values[place], strict=True))[:count]
+        if settings[row].grammar is not None:  # what it forbids is not to be listed
+            top = [(token, value) for token, value in top if value > -torch.inf]
         found[row] = _likelihood(chosen[place], of_chosen[place], top)
     return found
 
@@ -166,6 +176,6 @@ def _invert(weights: Tensor, number: float) -> int:
     """Return the index where the running sum of `weights` passes `number` of the whole."""
     running = weights.double().cumsum(0)
     place = int(torch.searchsorted(running, running[-1] * number, right=True))
-    if place >= len(weights):  # rounding at the very end
-        place = len(weights) - 1
+    if place >= len(weights):  # rounding at the very end: the last one that weighs anything
+        place = int(torch.searchsorted(running, running[-1]))
     return place

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tunery.datasets.grammars import refusal
 from tunery.datasets.tokenizer import TextTokenizer
 from tunery.domain.errors import Overloaded, TuneryError
 from tunery.domain.ports.engine import Delta, TokenLogprob
@@ -250,6 +251,10 @@ class Scheduler:
             logits = self._head(hidden[torch.tensor(wanted)])
             found = sample(logits, [row.sampling for row in rows])
             for row, (token, likelihood) in zip(rows, found, strict=True):
+                grammar = row.sampling.grammar
+                if grammar is not None and grammar.failure is not None:
+                    self._end(row, refusal(grammar.failure))
+                    continue
                 if likelihood is not None:
                     row.untold.append(self._token_logprob(token, likelihood))
                 self._advance(row, token)
@@ -287,9 +292,9 @@ class Scheduler:
         if row.text.stopped:
             row.on_delta(Delta(text, count, "stop", row.tell()))
             self._end(row, None)
-        elif count >= row.max_tokens:
+        elif (complete := _complete(row)) or count >= row.max_tokens:
             text += row.text.close()
-            ended = self._stopped(row.text)
+            ended = complete or self._stopped(row.text)
             row.on_delta(Delta(text, count, "stop" if ended else "length", row.tell()))
             self._end(row, None)
         else:
@@ -316,6 +321,11 @@ class Scheduler:
         if row.adapter is not None:
             self.adapters.release(row.adapter)
         row.on_end(error)
+
+
+def _complete(row: Row) -> bool:
+    """Return whether the row's grammar takes nothing more."""
+    return row.sampling.grammar is not None and row.sampling.grammar.complete
 
 
 def idle_callback(*_: Any) -> None:

@@ -17,10 +17,12 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, Strict
 from starlette.types import Receive, Scope, Send
 
+from tunery.datasets.grammars import MAX_GRAMMAR_BYTES
 from tunery.datasets.tokenizer import TextTokenizer
-from tunery.domain.errors import Overloaded, TuneryError
+from tunery.domain.errors import InvalidRequest, Overloaded, TuneryError
 from tunery.domain.ports.engine import Delta
 from tunery.engine.between_steps import between_steps
+from tunery.engine.grammar import GrammarCompiler
 from tunery.engine.sampling import Sampling
 from tunery.engine.scheduler import NotResident, Row, Scheduler, idle_callback
 from tunery.engine.text import TextStream
@@ -66,6 +68,7 @@ class GenerateBody(BaseModel):
         default=[], max_length=MAX_BIASES
     )
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
+    grammar: str | None = Field(default=None, max_length=MAX_GRAMMAR_BYTES)
     tenant: str = ""
 
 
@@ -109,6 +112,7 @@ class EngineServer:
         self._vocabulary = vocabulary
         self._context_tokens = context_tokens
         self._secret = secret
+        self._grammars = GrammarCompiler(tokenizer, vocabulary)
 
     def app(self) -> FastAPI:
         """Return the application."""
@@ -131,6 +135,7 @@ class EngineServer:
         """Stream an answer as JSON lines; a client that goes away cancels it."""
         self._check(body.base_digest, body.prompt_ids, body.max_tokens)
         self._check_biases(body.logit_bias)
+        grammar = None if body.grammar is None else await self._grammars.compile(body.grammar)
         loop = asyncio.get_running_loop()
         results: asyncio.Queue[Delta | TuneryError | None] = asyncio.Queue()
 
@@ -149,6 +154,7 @@ class EngineServer:
                 body.frequency_penalty,
                 tuple(body.logit_bias),
                 body.top_logprobs,
+                grammar,
             ),
             text=TextStream(self._tokenizer, tuple(body.stop)),
             on_delta=deliver,
@@ -163,7 +169,7 @@ class EngineServer:
         try:
             while (result := await results.get()) is not None:
                 if isinstance(result, TuneryError):
-                    yield orjson.dumps({"error": result.message}) + b"\n"
+                    yield orjson.dumps({"error": result.message, "code": result.code}) + b"\n"
                     return
                 yield orjson.dumps(result, default=bytes.hex) + b"\n"
         finally:
@@ -284,9 +290,8 @@ class EngineServer:
 
 async def _refuse(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, TuneryError)  # noqa: S101 - registered for this type
-    status = (
-        404 if isinstance(error, NotResident) else 503 if isinstance(error, Overloaded) else 409
-    )
+    kinds = ((NotResident, 404), (Overloaded, 503), (InvalidRequest, 400))
+    status = next((code for kind, code in kinds if isinstance(error, kind)), 409)
     return JSONResponse({"detail": error.message, "code": error.code}, status_code=status)
 
 

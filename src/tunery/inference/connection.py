@@ -12,7 +12,8 @@ from typing import Any
 import httpx2
 import orjson
 
-from tunery.domain.errors import Overloaded, TuneryError, Unavailable
+from tunery.domain.errors import InvalidRequest, Overloaded, TuneryError, Unavailable
+from tunery.domain.ports.engine import INVALID_GRAMMAR
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +67,12 @@ class EngineConnection:
         body = await response.aread()
         await response.aclose()
         try:
-            detail = orjson.loads(body)["detail"]
+            value = orjson.loads(body)
+            detail, code = value["detail"], value.get("code")
         except (ValueError, KeyError, TypeError):
-            detail = f"HTTP {response.status_code}"
+            detail, code = f"HTTP {response.status_code}", None
+        if code == INVALID_GRAMMAR:
+            raise InvalidRequest(str(detail), code=code)
         if response.status_code == 503:
             raise Overloaded(str(detail))
         if response.status_code == 401:  # restarted since the address was read

@@ -10,10 +10,16 @@ from typing import Any
 import httpx2
 import orjson
 
-from tunery.domain.errors import NotFound, Overloaded, Unavailable
+from tunery.domain.errors import InvalidRequest, NotFound, Overloaded, Unavailable
 from tunery.domain.jobs import Adapter
 from tunery.domain.ports.blobs import BlobStore
-from tunery.domain.ports.engine import Delta, EngineHealth, Generation, TokenLogprob
+from tunery.domain.ports.engine import (
+    INVALID_GRAMMAR,
+    Delta,
+    EngineHealth,
+    Generation,
+    TokenLogprob,
+)
 from tunery.inference.connection import EngineConnection
 
 _WEIGHTS, _CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -50,6 +56,8 @@ class EmbeddedEngine:
             async for line in _lines(response.aiter_bytes()):
                 value = orjson.loads(line)
                 if "error" in value:
+                    if value.get("code") == INVALID_GRAMMAR:
+                        raise InvalidRequest(value["error"], code=INVALID_GRAMMAR)
                     raise Unavailable(value["error"], code="engine_error")
                 delta = _delta(value)
                 yield delta

@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 from tunery.domain.jobs import Adapter
 
 FinishReason = Literal["stop", "length"]
+INVALID_GRAMMAR = "invalid_grammar"  # the code of every error that a grammar is the cause of
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +49,10 @@ class Generation:
 class TokenLogprob:
     """How likely a token of the answer was, and the likeliest tokens (text, bytes, log p) there.
 
-    Natural logarithms of the model's distribution after bias and penalties, before temperature and
-    top_p; -9999 stands for what is lower. `top` is in falling order, and has the token itself in it
-    where it is among the likeliest.
+    Natural logarithms of the model's distribution after bias, penalties and grammar, before
+    temperature and top_p: what a grammar forces has log p 0. -9999 stands for what is lower. `top`
+    is in falling order, has the token itself in it where it is among the likeliest, and nothing
+    that the grammar forbids: it may be shorter than was asked.
 
     `token_bytes` is what the token adds to the answer's UTF-8 bytes: maybe a part of a character,
     and nothing for a special token. `token` is their text, a lone byte of a character written as
@@ -92,7 +94,11 @@ class Engine(Protocol):
     """One base model, any number of adapters. Closing the iterator cancels the generation."""
 
     def generate(self, generation: Generation) -> AsyncGenerator[Delta, None]:
-        """Yield the answer; raise Overloaded or Unavailable where none can be made."""
+        """Yield the answer; raise Overloaded or Unavailable where none can be made.
+
+        Raises InvalidRequest with the code INVALID_GRAMMAR where the grammar is at fault: it is
+        none, or an answer on its way has come to where it is too complex to be followed.
+        """
 
     async def score(
         self, token_ids: Sequence[Sequence[int]], base_digest: str, adapter: Adapter | None
