@@ -121,7 +121,7 @@ def test_a_batch_is_answered_line_by_line_into_two_files_at_half_the_price(
         request(25, temperature=9),
         request(26, stream=True),
         request(27, max_tokens=10**6),
-        request(28, tools=[{"type": "function", "function": {"name": "f"}}]),
+        request(28, tools=[{"type": "custom", "custom": {"name": "f"}}]),
         request(29, messages="hi"),
     ]
     batch = create(client, file_of(*good[:20], *bad, *good[20:]), metadata={"night": "1"})
@@ -156,7 +156,7 @@ def test_a_batch_is_answered_line_by_line_into_two_files_at_half_the_price(
         "temperature",
         "stream",
         "messages",
-        "tools",
+        "tools.0.type",
         "messages",
     ]
     assert all(set(error) == {"message", "type", "param", "code"} for _, error in told)

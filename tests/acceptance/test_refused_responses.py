@@ -53,8 +53,8 @@ def error_of(response: httpx2.Response, status: int) -> dict[str, Any]:
         ),
         (
             {"input": [{"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}]},
-            "input.0.type",
-            "unsupported_parameter",
+            "input",
+            "invalid_value",
         ),
         (
             {"input": [{"type": "function_call", "call_id": "c", "name": "f"}]},
@@ -63,8 +63,8 @@ def error_of(response: httpx2.Response, status: int) -> dict[str, Any]:
         ),
         (
             {"input": [{"type": "function_call_output", "call_id": "c", "output": "1"}]},
-            "input.0.type",
-            "unsupported_parameter",
+            "input",
+            "invalid_value",
         ),
         (
             {"input": [{"type": "item_reference", "id": "msg_1"}]},
@@ -83,8 +83,8 @@ def error_of(response: httpx2.Response, status: int) -> dict[str, Any]:
             "unsupported_parameter",
         ),
         (
-            {"tools": [{"type": "function", "name": "f", "parameters": {}, "strict": True}]},
-            "tools",
+            {"tools": [{"type": "web_search"}]},
+            "tools.0.type",
             "unsupported_parameter",
         ),
         ({"tools": [{"type": "function"}]}, "tools.0.name", "missing_required_parameter"),

@@ -114,7 +114,22 @@ def kept_response(client: OpenAI, model: str) -> dict[str, str]:
     items = client.responses.input_items.list(response.id)
     newest = items.data[0].id
     assert newest is not None
-    return {"response_id": response.id, "newest_item": newest}
+    # A function without parameters: the call that the answer has to be is short.
+    called = client.responses.create(
+        model=model,
+        input="a",
+        tools=[{"type": "function", "name": "f", "parameters": None, "strict": True}],
+        tool_choice="required",
+        parallel_tool_calls=False,
+    )
+    (call,) = called.output
+    assert call.type == "function_call"
+    return {
+        "response_id": response.id,
+        "newest_item": newest,
+        "called": called.id,
+        "call_id": call.call_id,
+    }
 
 
 def webhook_endpoints(client: OpenAI, receiver: Receiver) -> dict[str, str]:

@@ -136,6 +136,15 @@ def hint(line: Line) -> str:
     return text[:_HINT_CHARACTERS] + ("..." if len(text) > _HINT_CHARACTERS else "")
 
 
+def short(value: object) -> str:
+    """Return a value as a message quotes it: its first characters."""
+    try:
+        text = repr(value)
+    except RecursionError:  # as deep as JSON may be is deeper than Python prints
+        return "a deeply nested value"
+    return text if len(text) <= _KEY_CHARACTERS else text[: _KEY_CHARACTERS - 3] + "..."
+
+
 def _kind(value: object) -> str:
     names = {str: "a string", list: "a list", bool: "a boolean", type(None): "null"}
     return names.get(type(value), "a number")

@@ -1,7 +1,8 @@
 """A base model's tokenizer, without torch: text to ids and back.
 
-Text that people wrote is encoded with `text_ids`, where a special token's spelling is just
-characters; only the chat template's own text may produce special tokens.
+Text that people wrote is encoded with `text_ids`, where a control token's spelling is just
+characters; only the chat template's own text may produce control tokens. Those are the special
+ones, and those that are reserved, as marks of tool calls need to be.
 """
 
 import json
@@ -17,30 +18,48 @@ class TextTokenizer:
     """Encodes and decodes with the tokenizer.json of a model's folder."""
 
     def __init__(self, folder: Path) -> None:
-        path = str(folder / "tokenizer.json")
+        self._path = folder / "tokenizer.json"
         # Two instances, since the switch is a property of the instance and threads share them.
-        self._template: Tokenizer = Tokenizer.from_file(path)
-        self._text: Tokenizer = Tokenizer.from_file(path)
-        for tokenizer in (self._template, self._text):
-            tokenizer.no_padding()
-            tokenizer.no_truncation()
-        self._text.encode_special_tokens = True
+        self._template = _quiet(Tokenizer.from_file(str(self._path)))
         self.eos_ids = _eos_ids(folder, self._template)
+        self.eos_texts = [str(self._template.id_to_token(i)) for i in self.eos_ids]
         self.vocabulary = self._template.get_vocab_size(with_added_tokens=True)
         self.longest_token = max(map(len, self._template.get_vocab()))
         added = self._template.get_added_tokens_decoder().items()
         self._special = {token_id: str(token) for token_id, token in added if token.special}
         self.special_ids = frozenset(self._special)
+        self.reserve("")
         self._byte_level = _decodes_byte_level(self._template)
         self._bytes: dict[int, bytes] = {}
+
+    def reserve(self, marks: str) -> None:
+        """Make control tokens of the added tokens that `marks` spells: before others use it."""
+        value = json.loads(self._path.read_text())
+        control = []
+        for token in value.get("added_tokens") or ():
+            if token["special"] or token["content"] in marks:
+                token["special"] = True
+                control.append(token["content"])
+        self.control = Spellings(control)
+        self._text = _quiet(Tokenizer.from_str(json.dumps(value)))
+        self._text.encode_special_tokens = True
+
+    def added_in(self, text: str) -> list[str]:
+        """Return the added tokens that a text spells."""
+        added = self._template.get_added_tokens_decoder().values()
+        return [str(token) for token in added if str(token) in text]
 
     def template_ids(self, text: str) -> list[int]:
         """Return the ids of a template's own text, special tokens included."""
         return _encode(self._template, text)
 
     def text_ids(self, text: str) -> list[int]:
-        """Return the ids of text that a person wrote: never a special token."""
+        """Return the ids of text that a person wrote: never a control token."""
         return _encode(self._text, text)
+
+    def special_in(self, text: str) -> tuple[tuple[str, int], ...]:
+        """Return the special tokens that a text spells, with their ids."""
+        return tuple((name, token_id) for token_id, name in self._special.items() if name in text)
 
     def decode(self, ids: list[int]) -> str:
         """Return the text of ids, special tokens left out; a cut character shows as U+FFFD."""
@@ -76,6 +95,31 @@ class TextTokenizer:
             return bytes.fromhex(single[1])
         before = self.text_ids("a")  # some tokenizers drop the space before the first word
         return self.decode([*before, token_id])[len(self.decode(before)) :].encode()
+
+
+class Spellings:
+    """The spellings of control tokens: which texts could be a part in one."""
+
+    def __init__(self, tokens: list[str]) -> None:
+        self._all = "\n".join(tokens)
+        self._whole = re.compile("|".join(map(re.escape, tokens)) or r"(?!)")
+        self._starts = {token[:n] for token in tokens for n in range(1, len(token))}
+        self._ends = {token[n:] for token in tokens for n in range(1, len(token))}
+        self._longest = max(map(len, tokens), default=0)
+
+    def touched_by(self, text: str) -> bool:
+        """Return whether text spells a token, or may with what stands before or after it."""
+        if self._whole.search(text) or text in self._all:
+            return bool(text)
+        sizes = range(1, min(self._longest, len(text) + 1))
+        return any(text[-n:] in self._starts or text[:n] in self._ends for n in sizes)
+
+
+def _quiet(tokenizer: Tokenizer) -> Tokenizer:
+    """Return a tokenizer that neither fills up nor cuts off."""
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
 
 
 def _encode(tokenizer: Tokenizer, text: str) -> list[int]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 Item = Mapping[str, Any]
-"""A message of the conversation as the wire writes it: its role and the parts of its content."""
+"""A message, a call or its output as the wire writes it: a message is a role and parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,4 +28,12 @@ class StoredResponse:
 
 def text_length(items: Iterable[Item]) -> int:
     """Return the characters of text in the items."""
-    return sum(len(part.get("text", "")) for item in items for part in item.get("content", ()))
+    return sum(map(_length, items))
+
+
+def _length(item: Item) -> int:
+    output = item.get("output", ())
+    if isinstance(output, str):
+        return len(output)
+    parts = [*item.get("content", ()), *output]
+    return len(item.get("arguments", "")) + sum(len(part.get("text", "")) for part in parts)

@@ -1,18 +1,18 @@
 """/v1/chat/completions: a conversation in, an answer out, whole or in chunks."""
 
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 from typing import Any
 
 from anyio.to_thread import run_sync
 
+from tunery.datasets.heard import Heard
 from tunery.domain.ids import new_id
 from tunery.domain.once import OnceKey
-from tunery.domain.ports.engine import TokenLogprob
 from tunery.domain.stored_completions import StoredCompletion
 from tunery.domain.tenants import Caller
-from tunery.endpoints.generating import Generating, Made
+from tunery.endpoints.generating import Generating
 from tunery.endpoints.parts import Parts
 from tunery.protocol.chat import CreateChatCompletionRequest
 from tunery.protocol.chat_completion import ChatCompletion, ChatCompletionChunk
@@ -29,6 +29,7 @@ from tunery.wire.formats import from_wire_response_format
 from tunery.wire.messages import from_wire_messages
 from tunery.wire.options import from_wire_options
 from tunery.wire.requests import from_wire_value
+from tunery.wire.tools import from_wire_calling
 
 
 async def answer(parts: Parts, caller: Caller, value: Any) -> ChatCompletion:
@@ -79,12 +80,15 @@ class ChatAnswer:
         self._caller = caller
         self._once = once
         self._generating = generating
+        self._heard = [Heard(generating.prepared.reading) for _ in generating.made]
         self._id = new_id("chatcmpl-")
         self._created = int(time.time())
 
     async def whole(self) -> ChatCompletion:
         """Return the answer as one object."""
         await self._generating.whole()
+        for heard, made in zip(self._heard, self._generating.made, strict=True):
+            heard.take(made.as_delta())
         return await self._stored(self._completion())
 
     async def start(self) -> None:
@@ -98,16 +102,19 @@ class ChatAnswer:
             created=self._created,
             model=self._generating.prepared.model.name,
             fingerprint=self._generating.fingerprint,
+            deprecated=self._deprecated,
         )
-        for index in range(len(self._generating.made)):
-            yield maker.first(index)
+        may_call = self._generating.prepared.reading is not None
+        for index in range(len(self._heard)):
+            yield maker.first(index, may_call=may_call)
         async for index, delta in self._generating.pieces():
-            if delta.text or delta.logprobs:
-                yield maker.text(index, delta)
+            heard = self._heard[index]
+            for chunk in maker.pieces(index, heard, *heard.take(delta)):
+                yield chunk
         await self.close()
         completion = await self._stored(self._completion())
-        for index, made in enumerate(self._generating.made):
-            yield maker.last(index, made.finish_reason or "stop")
+        for choice in completion.choices:
+            yield maker.last(choice.index, choice.finish_reason)
         if self.body.stream_options is not None and self.body.stream_options.include_usage:
             yield maker.usage(completion.usage)
 
@@ -136,8 +143,9 @@ class ChatAnswer:
             )
         return completion
 
-    def _logprobs(self, made: Made) -> Sequence[TokenLogprob] | None:
-        return made.logprobs if self.body.logprobs else None
+    @property
+    def _deprecated(self) -> bool:
+        return bool(self.body.functions)
 
     def _completion(self) -> ChatCompletion:
         generating = self._generating
@@ -147,8 +155,10 @@ class ChatAnswer:
             model=generating.prepared.model.name,
             fingerprint=generating.fingerprint,
             choices=[
-                to_wire_choice(index, made.text, self._logprobs(made), made.finish_reason)
-                for index, made in enumerate(generating.made)
+                to_wire_choice(
+                    index, heard, told=bool(self.body.logprobs), deprecated=self._deprecated
+                )
+                for index, heard in enumerate(self._heard)
             ],
             usage=to_wire_usage(generating.prepared.prompt_tokens, generating.completion_tokens),
             metadata=self.body.metadata if self.body.store else None,
@@ -168,4 +178,5 @@ def _request(body: CreateChatCompletionRequest) -> chat.ChatRequest:
             grammar=from_wire_response_format(body.response_format, messages),
         ),
         end_user=body.safety_identifier or body.user,
+        calling=from_wire_calling(body),
     )

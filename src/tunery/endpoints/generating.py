@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import anyio
 
 from tunery.domain.errors import NotFound, TuneryError, Unavailable
-from tunery.domain.ports.engine import Delta, TokenLogprob
+from tunery.domain.ports.engine import Delta, FinishReason, TokenLogprob
 from tunery.domain.tenants import Caller
 from tunery.endpoints.parts import Parts
 from tunery.services.answers import PreparedAnswer, settle
@@ -31,6 +31,11 @@ class Made:
         self.logprobs += delta.logprobs
         self.completion_tokens = delta.completion_tokens
         self.finish_reason = delta.finish_reason
+
+    def as_delta(self) -> Delta:
+        """Return all that was made as one piece."""
+        reason: FinishReason = "length" if self.finish_reason == "length" else "stop"
+        return Delta(self.text, self.completion_tokens, reason, tuple(self.logprobs))
 
 
 class Generating:

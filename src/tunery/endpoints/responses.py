@@ -7,6 +7,7 @@ from typing import Any
 
 from anyio.to_thread import run_sync
 
+from tunery.datasets.heard import Heard
 from tunery.domain.errors import InvalidRequest, TuneryError
 from tunery.domain.ids import new_id
 from tunery.domain.once import AlreadyDone, OnceKey
@@ -25,6 +26,7 @@ from tunery.wire.refusals import answered_before
 from tunery.wire.requests import from_wire_value
 from tunery.wire.response_events import EventMaker
 from tunery.wire.response_items import check_new, from_wire_input, to_messages
+from tunery.wire.response_tools import from_flat_calling
 from tunery.wire.responses import (
     ResponseMaker,
     check_count,
@@ -73,6 +75,7 @@ def _prepare(
         messages=messages,
         options=replace(from_wire_response_options(body), grammar=_grammar(body, messages)),
         end_user=body.safety_identifier or body.user,
+        calling=from_flat_calling(body),
     )
     try:
         prepared = responses.prepare_response(
@@ -93,6 +96,7 @@ def _prepare(
 def _count(parts: Parts, caller: Caller, body: CountInputTokensRequest) -> int:
     model = check_count(body)
     items = from_wire_input(body.input)
+    calling = from_flat_calling(body)
     messages = _conversation(parts, caller, body.previous_response_id, items)
     _grammar(body, messages)  # no part of what is counted, but refused as it would be
     try:
@@ -103,6 +107,7 @@ def _count(parts: Parts, caller: Caller, body: CountInputTokensRequest) -> int:
             caller.tenant,
             model,
             [*responses.under(body.instructions), *messages],
+            () if calling is None else calling.functions,
         )
     except InvalidRequest as error:
         raise _of_input(error) from None
@@ -152,6 +157,7 @@ class ResponseAnswer:
         self._items = items
         self._generating = generating
         self._once = once
+        self._heard = Heard(generating.prepared.reading)
         self._created_at = int(time.time())
         self._maker = ResponseMaker(
             body,
@@ -164,6 +170,7 @@ class ResponseAnswer:
     async def whole(self) -> ResponseObject:
         """Return the response as one object."""
         await self._generating.whole()
+        self._heard.take(self._generating.made[0].as_delta())
         return await self._kept()
 
     async def start(self) -> None:
@@ -172,13 +179,14 @@ class ResponseAnswer:
 
     async def events(self) -> AsyncGenerator[ResponseEvent, None]:
         """Yield the response in events; the closing ones come once it is in the ledger and kept."""
-        maker = EventMaker(self._maker.message_id)
-        for event in maker.opening(self._maker.begun()):
+        maker = EventMaker(self._maker, self._heard)
+        may_call = self._generating.prepared.reading is not None
+        for event in maker.opening(self._maker.begun(), may_call=may_call):
             yield event
         try:
             async for _, delta in self._generating.pieces():
-                if delta.text or delta.logprobs:
-                    yield maker.delta(delta)
+                for event in maker.pieces(*self._heard.take(delta)):
+                    yield event
             await self.close()
             response = await self._kept()
         except TuneryError as error:
@@ -187,7 +195,7 @@ class ResponseAnswer:
         except AlreadyDone as done:
             yield maker.failed(self._maker.failed(answered_before(done).message))
             return
-        for event in maker.closing(response, self._generating.made[0].logprobs):
+        for event in maker.closing(response):
             yield event
 
     async def close(self) -> None:
@@ -198,9 +206,7 @@ class ResponseAnswer:
         """Return the response once it is kept, if it is to be."""
         (made,) = self._generating.made
         response = self._maker.ended(
-            made.text,
-            made.logprobs,
-            cut_off=made.finish_reason == "length",
+            self._heard,
             prompt_tokens=self._generating.prepared.prompt_tokens,
             completion_tokens=made.completion_tokens,
             ended_at=int(time.time()),

@@ -2,19 +2,43 @@
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from tunery.protocol.base import Response
 from tunery.protocol.usage import CompletionUsage
 
 
+class Called(Response):
+    """A function's name, and the arguments as JSON text."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(Response):
+    """A call of a function tool."""
+
+    id: str
+    type: Literal["function"] = "function"
+    function: Called
+
+
 class AssistantMessage(Response):
-    """The answer."""
+    """The answer: text, calls, or both."""
 
     role: Literal["assistant"] = "assistant"
-    content: str
+    content: str | None
     refusal: str | None = None
     annotations: list[Any] = Field(default_factory=list)
+    tool_calls: list[ToolCall] | None = None
+    function_call: Called | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_no_calls(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Return the fields; those of calls are there only where there are any."""
+        fields: dict[str, Any] = whole(self)
+        calls = ("tool_calls", "function_call")
+        return {k: v for k, v in fields.items() if v is not None or k not in calls}
 
 
 class TopLogprob(Response):
@@ -64,12 +88,39 @@ class ChatCompletion(Response):
     system_fingerprint: str
 
 
-class ChoiceDelta(Response):
+class _Sparse(Response):
+    """What has only the fields that say something."""
+
+    @model_serializer(mode="wrap")
+    def _without_nulls(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = whole(self)
+        return {k: v for k, v in fields.items() if v is not None}
+
+
+class CalledDelta(_Sparse):
+    """A function's name, or more of the arguments."""
+
+    name: str | None = None
+    arguments: str
+
+
+class ToolCallDelta(_Sparse):
+    """A piece of a call: the first one of each has its id and its name."""
+
+    index: int
+    id: str | None = None
+    type: Literal["function"] | None = None
+    function: CalledDelta
+
+
+class ChoiceDelta(_Sparse):
     """A piece of an answer."""
 
     role: Literal["assistant"] | None = None
     content: str | None = None
     refusal: str | None = None
+    tool_calls: list[ToolCallDelta] | None = None
+    function_call: CalledDelta | None = None
 
 
 class ChunkChoice(Response):

@@ -109,7 +109,7 @@ class ChatMessage(Request):
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | Annotated[list[ContentPart], Field(min_length=1, fail_fast=True)] | None = None
-    name: str | None = None
+    name: Annotated[str, Field(pattern=r"^[^\s<|\\/>]{1,64}$")] | None = None
     refusal: str | None = None
     audio: SpokenAnswer | None = None
     function_call: CalledFunction | None = None

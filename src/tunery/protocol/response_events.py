@@ -5,7 +5,12 @@ from typing import Literal
 from pydantic import Field
 
 from tunery.protocol.base import Response
-from tunery.protocol.responses import OutputMessage, OutputTextPart, ResponseObject
+from tunery.protocol.responses import (
+    OutputFunctionCall,
+    OutputMessage,
+    OutputTextPart,
+    ResponseObject,
+)
 
 
 class ResponseEvent(Response):
@@ -33,7 +38,7 @@ class ItemEvent(ResponseEvent):
 
     type: Literal["response.output_item.added", "response.output_item.done"]
     output_index: int = 0
-    item: OutputMessage
+    item: OutputMessage | OutputFunctionCall
 
 
 class PartEvent(ResponseEvent):
@@ -79,3 +84,24 @@ class TextDoneEvent(ResponseEvent):
     content_index: int = 0
     text: str
     logprobs: list[DeltaLikelihood] = Field(default_factory=list)
+
+
+class ArgumentsDeltaEvent(ResponseEvent):
+    """A piece of a call's arguments."""
+
+    type: Literal["response.function_call_arguments.delta"] = (
+        "response.function_call_arguments.delta"
+    )
+    item_id: str
+    output_index: int
+    delta: str
+
+
+class ArgumentsDoneEvent(ResponseEvent):
+    """A call's arguments are whole."""
+
+    type: Literal["response.function_call_arguments.done"] = "response.function_call_arguments.done"
+    item_id: str
+    output_index: int
+    name: str
+    arguments: str

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
 from tunery.protocol.base import Response
 from tunery.protocol.response_items import ItemStatus
@@ -41,6 +41,17 @@ class OutputMessage(Response):
     status: ItemStatus
     role: Literal["assistant"] = "assistant"
     content: list[OutputTextPart]
+
+
+class OutputFunctionCall(Response):
+    """A call: `call_id` is what its output names."""
+
+    id: str
+    type: Literal["function_call"] = "function_call"
+    status: ItemStatus
+    call_id: str
+    name: str
+    arguments: str
 
 
 class InputTokensDetails(Response):
@@ -94,10 +105,10 @@ class ResponseObject(Response):
     max_output_tokens: int | None
     max_tool_calls: int | None = None
     model: str
-    output: list[OutputMessage]
-    parallel_tool_calls: bool = True
+    output: list[OutputMessage | OutputFunctionCall]
+    parallel_tool_calls: bool
     previous_response_id: str | None
-    prompt_cache_key: str | None = None
+    prompt_cache_key: str | None
     prompt_cache_retention: str | None = None
     reasoning: dict[str, Any] = Field(default_factory=lambda: {"effort": None, "summary": None})
     safety_identifier: str | None
@@ -106,8 +117,8 @@ class ResponseObject(Response):
     system_fingerprint: str | None = None
     temperature: float
     text: dict[str, Any]
-    tool_choice: str
-    tools: list[Any] = Field(default_factory=list)
+    tool_choice: str | dict[str, Any]
+    tools: list[dict[str, Any]]
     top_logprobs: int
     top_p: float
     truncation: Literal["auto", "disabled"]
@@ -138,11 +149,25 @@ class InputTextPart(Response):
     text: str
 
 
-class ListedItem(Response):
-    """An item of a response's context: a message that was asked with, or an earlier answer."""
+class ListedMessage(Response):
+    """A message that was asked with, or an earlier answer."""
 
     id: str
     type: Literal["message"] = "message"
     status: ItemStatus
     role: Literal["user", "assistant", "system", "developer"]
     content: list[InputTextPart | OutputTextPart]
+
+
+class ListedOutput(Response):
+    """What a function gave."""
+
+    id: str
+    type: Literal["function_call_output"] = "function_call_output"
+    status: ItemStatus
+    call_id: str
+    output: str | list[InputTextPart]
+
+
+ListedItem = ListedMessage | OutputFunctionCall | ListedOutput
+LISTED: TypeAdapter[ListedItem] = TypeAdapter(ListedItem)

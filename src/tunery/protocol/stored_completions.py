@@ -35,13 +35,14 @@ class StoredMessage(Response):
     name: str | None
     refusal: str | None
     tool_calls: list[dict[str, Any]] | None
+    function_call: dict[str, Any] | None
     tool_call_id: str | None
 
     @model_serializer(mode="wrap")
     def _without_tools(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Return the fields; those of tools are there only where there is something in them."""
         fields: dict[str, Any] = whole(self)
-        tools = ("tool_calls", "tool_call_id")
+        tools = ("tool_calls", "function_call", "tool_call_id")
         return {k: v for k, v in fields.items() if v is not None or k not in tools}
 
 

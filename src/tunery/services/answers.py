@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from tunery.datasets.heard import Reading
 from tunery.domain.errors import ContextTooLong, InvalidRequest
 from tunery.domain.once import OnceKey
 from tunery.domain.ports.engine import Generation
@@ -37,13 +38,17 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class PreparedAnswer:
-    """The choices to make for one request. Each prompt is charged once, each choice is charged."""
+    """The choices to make for one request. Each prompt is charged once, each choice is charged.
+
+    `reading` says how calls are found in them; None where there can be none.
+    """
 
     generations: tuple[Generation, ...]
     model: NamedModel
     kind: UsageKind
     prompt_tokens: int
     end_user: str | None
+    reading: Reading | None = None
 
 
 def generations_of(

@@ -1,11 +1,16 @@
 """A conversation that is to be answered: its model is found, and its prompt rendered."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
-from tunery.datasets.rendering import ChatRenderer, plain_text
-from tunery.domain.errors import ContextTooLong
+from tunery.datasets.conversation import least_length
+from tunery.datasets.grammars import check_grammar
+from tunery.datasets.heard import Reading
+from tunery.datasets.rendering import ChatRenderer
+from tunery.datasets.tools import ANY_OBJECT, Calling, schema_grammar
+from tunery.domain.errors import ContextTooLong, InvalidRequest
 from tunery.domain.models import BaseModel
 from tunery.domain.tenants import Tenant
 from tunery.domain.usage import UsageKind
@@ -22,6 +27,7 @@ class ChatRequest:
     messages: Sequence[Mapping[str, Any]]
     options: Options
     end_user: str | None = None
+    calling: Calling | None = None
 
 
 def prepare_chat(
@@ -39,16 +45,23 @@ def prepare_chat(
         raise unknown_model(request.model)
     renderer = renderers(model.base)
     context = min(model.base.context_tokens, engine_context_tokens)
-    characters = sum(len(plain_text(message["content"])) for message in request.messages)
+    characters = sum(map(least_length, request.messages))
     fewest = characters // renderer.tokenizer.longest_token  # tokens that it has at the least
     if fewest > context:  # refused before the work of counting exactly
         raise ContextTooLong(context, fewest, request.options.max_tokens or 1)
-    prompt_ids = renderer.prompt(request.messages)
+    calling, options = request.calling, request.options
+    prompt_ids = renderer.prompt(request.messages, () if calling is None else calling.functions)
+    reading = None
+    if calling is not None:
+        form = renderer.call_form
+        grammar = form.grammar(calling, _schemas(calling), answer=options.grammar)
+        options = replace(options, grammar=grammar)
+        reading = None if calling.choice == "none" else Reading(form, calling.allowed)
     return PreparedAnswer(
         generations=generations_of(
             model,
             prompt_ids,
-            request.options,
+            options,
             tenant=tenant,
             context_tokens=context,
             vocabulary=renderer.tokenizer.vocabulary,
@@ -57,4 +70,37 @@ def prepare_chat(
         kind=UsageKind.CHAT,
         prompt_tokens=len(prompt_ids),
         end_user=request.end_user,
+        reading=reading,
     )
+
+
+def _schemas(calling: Calling) -> dict[str, Mapping[str, Any]]:
+    """Return the schemas that arguments are held to.
+
+    One that cannot be followed is refused where its function is strict, and is else advice.
+    """
+    schemas: dict[str, Mapping[str, Any]] = {}
+    for function in calling.callable():
+        schemas[function.name] = ANY_OBJECT
+        if not calling.follows_schema(function):
+            continue
+        fault = _fault(schema_grammar(function.schema()))
+        if fault is None:
+            schemas[function.name] = function.schema()
+        elif function.strict:
+            raise InvalidRequest(
+                f"Invalid schema for function '{function.name}': {fault}",
+                param=function.param,
+                code="invalid_function_parameters",
+            )
+    return schemas
+
+
+@lru_cache(maxsize=128)
+def _fault(grammar: str) -> str | None:
+    """Return why a grammar cannot be followed. A conversation brings the same ones each time."""
+    try:
+        check_grammar(grammar)
+    except InvalidRequest as error:
+        return error.message
+    return None

@@ -107,7 +107,7 @@ def proof_texts(
     texts: list[tuple[int, ...]] = []
     if held_out_key is not None:
         for line in lines(blobs.stream(held_out_key)):
-            ids = renderer.example(parse(line)["messages"]).token_ids
+            ids = renderer.line(parse(line)).token_ids
             texts.append(tuple(ids[:_MAX_PROOF_TOKENS]))
             if len(texts) == count:
                 break

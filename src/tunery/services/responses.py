@@ -6,7 +6,9 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-from tunery.datasets.rendering import ChatRenderer, plain_text
+from tunery.datasets.conversation import least_length
+from tunery.datasets.rendering import ChatRenderer
+from tunery.datasets.tools import Function
 from tunery.domain.errors import ContextTooLong, InvalidRequest, NotFound
 from tunery.domain.models import BaseModel
 from tunery.domain.once import OnceKey
@@ -21,6 +23,7 @@ from tunery.storage.transaction import Transaction
 
 # More than a token ever stands for: a context of so many characters a token is over-full.
 _TOKEN_CHARACTERS = 1024
+_FOLLOWING = ("assistant", "tool")
 
 
 def earlier_items(
@@ -62,7 +65,7 @@ def prepare_response(
     """Prepare the answer to a conversation under instructions.
 
     With `truncate`, as many of the oldest messages as must are left out, so that prompt and answer
-    fit the context; what is left does not begin with an answer.
+    fit the context; what is left does not begin with an answer, or with what its calls gave.
     """
 
     def prepare(messages: Sequence[Mapping[str, Any]]) -> PreparedAnswer:
@@ -80,7 +83,7 @@ def prepare_response(
     try:
         return prepare(messages)
     except ContextTooLong as error:
-        starts = [n for n, one in enumerate(messages) if n and one["role"] != "assistant"]
+        starts = [n for n, one in enumerate(messages) if n and one["role"] not in _FOLLOWING]
         if not truncate or not starts:
             raise
         too_long = error
@@ -110,15 +113,16 @@ def count_tokens(
     tenant: Tenant,
     model: str,
     messages: Sequence[Mapping[str, Any]],
+    functions: Sequence[Function] = (),
 ) -> int:
     """Return the tokens of a conversation's prompt; raise ContextTooLong if no context has them."""
     base = get_model(database, directory, tenant, model).base
     renderer = renderers(base)
-    characters = sum(len(plain_text(message["content"])) for message in messages)
+    characters = sum(map(least_length, messages))
     fewest = characters // renderer.tokenizer.longest_token
     if fewest > base.context_tokens:  # the work of counting exactly would be for nothing
         raise ContextTooLong(base.context_tokens, fewest, 1)
-    return len(renderer.prompt(messages))
+    return len(renderer.prompt(messages, functions))
 
 
 def store_response(

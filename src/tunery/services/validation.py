@@ -136,7 +136,7 @@ def _render_report(
     for line in lines(blobs.stream(blob_key)):
         examples += 1
         try:
-            rendered = renderer.example(parse(line)["messages"])
+            rendered = renderer.line(parse(line))
         except InvalidRequest as error:
             problem = error.message
         else:

@@ -16,6 +16,6 @@ def load_examples(
     """
     examples = []
     for line in lines(chunks):
-        rendered = renderer.example(parse(line)["messages"])
+        rendered = renderer.line(parse(line))
         examples.append(Example(rendered.token_ids[:max_tokens], rendered.supervised[:max_tokens]))
     return examples

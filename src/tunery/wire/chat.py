@@ -1,13 +1,17 @@
 """Chat completions: what is asked for, and the answer whole and in chunks."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from tunery.datasets.heard import Heard, HeardCall
+from tunery.datasets.tool_calls import Arguments, CallBegun, Piece, Said
 from tunery.domain.errors import InvalidRequest
-from tunery.domain.ports.engine import Delta, TokenLogprob
+from tunery.domain.ports.engine import TokenLogprob
 from tunery.protocol.chat import CreateChatCompletionRequest
 from tunery.protocol.chat_completion import (
     AssistantMessage,
+    Called,
+    CalledDelta,
     ChatCompletion,
     ChatCompletionChunk,
     ChatCompletionTokenLogprob,
@@ -15,26 +19,23 @@ from tunery.protocol.chat_completion import (
     ChoiceDelta,
     ChoiceLogprobs,
     ChunkChoice,
+    ToolCall,
+    ToolCallDelta,
     TopLogprob,
 )
 from tunery.protocol.usage import CompletionUsage
 from tunery.wire.messages import check_messages
 from tunery.wire.refusals import check_stream_options, refuse_fields
+from tunery.wire.tools import check_tools
 
 MAX_TOLD = 128  # log-probabilities of one place in an answer: each is an object in memory
 # Fields that cannot be honoured, with the values that ask for nothing.
 REFUSED: dict[str, tuple[Any, ...]] = {
-    "tools": ([],),
-    "tool_choice": ("none",),
-    "parallel_tool_calls": (),
-    "functions": ([],),
-    "function_call": ("none",),
     "modalities": (["text"],),
     "service_tier": ("auto", "default"),
     "audio": (),
     "moderation": (),
     "prediction": (),
-    "prompt_cache_key": (),
     "prompt_cache_options": (),
     "prompt_cache_retention": (),
     "reasoning_effort": (),
@@ -46,6 +47,7 @@ REFUSED: dict[str, tuple[Any, ...]] = {
 def check_request(request: CreateChatCompletionRequest) -> None:
     """Raise InvalidRequest that names the first field which cannot be honoured as it stands."""
     check_messages(request.messages)
+    check_tools(request)
     refuse_fields(request, REFUSED)
     options = request.stream_options
     check_stream_options(request.stream, None if options is None else options.include_obfuscation)
@@ -104,16 +106,32 @@ def to_wire_completion(
     )
 
 
-def to_wire_choice(
-    index: int, text: str, logprobs: Sequence[TokenLogprob] | None, finish_reason: str | None
-) -> Choice:
-    """Return one choice of a whole answer."""
+def to_wire_choice(index: int, heard: Heard, *, told: bool, deprecated: bool) -> Choice:
+    """Return one choice of a whole answer, with log-probabilities if it is `told` of them.
+
+    `deprecated` is the form in which a call is no tool's.
+    """
+    calls = [
+        ToolCall(id=call.id, function=Called(name=call.name, arguments=call.arguments))
+        for call in heard.calls
+    ]
     return Choice(
         index=index,
-        message=AssistantMessage(content=text),
-        logprobs=None if logprobs is None else to_wire_logprobs(logprobs),
-        finish_reason=finish_reason or "stop",
+        message=AssistantMessage(
+            content=heard.text or None if calls else heard.text,
+            tool_calls=None if deprecated else calls or None,
+            function_call=calls[0].function if deprecated and calls else None,
+        ),
+        logprobs=to_wire_logprobs(heard.logprobs) if told else None,
+        finish_reason=to_wire_finish_reason(heard, deprecated=deprecated),
     )
+
+
+def to_wire_finish_reason(heard: Heard, *, deprecated: bool) -> str:
+    """Return why an answer ended; one that was cut off within a call was cut off."""
+    if heard.calls and heard.finish_reason != "length":
+        return "function_call" if deprecated else "tool_calls"
+    return heard.finish_reason or "stop"
 
 
 def to_wire_logprobs(logprobs: Sequence[TokenLogprob]) -> ChoiceLogprobs:
@@ -137,7 +155,16 @@ def to_wire_logprobs(logprobs: Sequence[TokenLogprob]) -> ChoiceLogprobs:
 class ChunkMaker:
     """Makes the chunks of one stream: what they share is said once."""
 
-    def __init__(self, *, completion_id: str, created: int, model: str, fingerprint: str) -> None:
+    def __init__(
+        self,
+        *,
+        completion_id: str,
+        created: int,
+        model: str,
+        fingerprint: str,
+        deprecated: bool = False,
+    ) -> None:
+        self._deprecated = deprecated
         self._shared: dict[str, Any] = {
             "id": completion_id,
             "created": created,
@@ -145,14 +172,40 @@ class ChunkMaker:
             "system_fingerprint": fingerprint,
         }
 
-    def first(self, index: int) -> ChatCompletionChunk:
-        """Return the chunk that opens a choice."""
-        return self._chunk(index, ChoiceDelta(role="assistant", content=""), None)
+    def first(self, index: int, *, may_call: bool = False) -> ChatCompletionChunk:
+        """Return the chunk that opens a choice; one that may call has no content until it has."""
+        content = None if may_call else ""
+        return self._chunk(index, ChoiceDelta(role="assistant", content=content), None)
 
-    def text(self, index: int, delta: Delta) -> ChatCompletionChunk:
-        """Return a piece of a choice."""
-        logprobs = to_wire_logprobs(delta.logprobs) if delta.logprobs else None
-        return self._chunk(index, ChoiceDelta(content=delta.text), None, logprobs)
+    def pieces(
+        self, index: int, heard: Heard, pieces: Sequence[Piece], told: Sequence[TokenLogprob]
+    ) -> Iterator[ChatCompletionChunk]:
+        """Yield the pieces of a choice: log-probabilities come with the text, or alone."""
+        logprobs = to_wire_logprobs(told) if told else None
+        for piece in pieces:
+            if isinstance(piece, Said):
+                yield self._chunk(index, ChoiceDelta(content=piece.text), None, logprobs)
+                logprobs = None
+            else:
+                yield self._chunk(index, self._of_call(heard.calls[piece.index], piece), None)
+        if logprobs is not None:
+            yield self._chunk(index, ChoiceDelta(content=""), None, logprobs)
+
+    def _of_call(self, call: HeardCall, piece: CallBegun | Arguments) -> ChoiceDelta:
+        begun = isinstance(piece, CallBegun)
+        called = CalledDelta(
+            name=call.name if begun else None,
+            arguments="" if isinstance(piece, CallBegun) else piece.text,
+        )
+        if self._deprecated:
+            return ChoiceDelta(function_call=called)
+        opened = ToolCallDelta(
+            index=piece.index,
+            id=call.id if begun else None,
+            type="function" if begun else None,
+            function=called,
+        )
+        return ChoiceDelta(tool_calls=[opened])
 
     def last(self, index: int, finish_reason: str) -> ChatCompletionChunk:
         """Return the chunk that ends a choice."""

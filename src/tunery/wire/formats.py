@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tunery.datasets.rendering import plain_text
+from tunery.datasets.conversation import plain_text
 from tunery.datasets.schemas import BadSchema, any_object_grammar, schema_grammar
 from tunery.domain.errors import InvalidRequest
 from tunery.protocol.response_tools import FlatJsonSchema
@@ -94,4 +94,4 @@ def _grammar(
 
 
 def _speak_of_json(messages: Iterable[Mapping[str, Any]]) -> bool:
-    return any("json" in plain_text(message["content"]).lower() for message in messages)
+    return any("json" in plain_text(message.get("content")).lower() for message in messages)

@@ -3,17 +3,24 @@
 from collections.abc import Sequence
 from typing import Any
 
+from tunery.datasets.heard import Heard
+from tunery.datasets.tools import arguments_object
 from tunery.domain.errors import InvalidRequest
+from tunery.domain.ids import new_id
 from tunery.domain.ports.engine import TokenLogprob
 from tunery.domain.responses import StoredResponse
+from tunery.protocol.base import Request
+from tunery.protocol.response_items import ItemStatus
 from tunery.protocol.response_request import (
     LOGPROBS,
     CountInputTokensRequest,
     CreateResponseRequest,
 )
+from tunery.protocol.response_tools import FlatToolChoice
 from tunery.protocol.responses import (
     IncompleteDetails,
     LikelyToken,
+    OutputFunctionCall,
     OutputMessage,
     OutputTextPart,
     ResponseError,
@@ -25,14 +32,10 @@ from tunery.services.answers import Options
 from tunery.wire.formats import to_wire_text_format
 from tunery.wire.refusals import check_stream_options, refuse_fields, unsupported
 from tunery.wire.response_items import check_input
+from tunery.wire.response_tools import from_flat_calling, to_wire_tool
 
 # Fields that cannot be honoured, with the values that ask for nothing.
-REFUSED_IN_INPUT: dict[str, tuple[Any, ...]] = {
-    "tools": ([],),
-    "tool_choice": ("auto", "none"),
-    "parallel_tool_calls": (True,),
-    "conversation": (),
-}
+REFUSED_IN_INPUT: dict[str, tuple[Any, ...]] = {"conversation": ()}
 REFUSED_IN_COUNT: dict[str, tuple[Any, ...]] = {
     "personality": (),
     "truncation": ("disabled",),  # what is counted is the whole input
@@ -43,7 +46,6 @@ REFUSED: dict[str, tuple[Any, ...]] = REFUSED_IN_INPUT | {
     "background": (False,),
     "background_options": (),
     "prompt": (),
-    "prompt_cache_key": (),
     "prompt_cache_options": (),
     "prompt_cache_retention": (),
     "moderation": (),
@@ -83,6 +85,7 @@ def _check_asked(request: CreateResponseRequest | CountInputTokensRequest) -> No
     if not request.input and request.input != "" and request.previous_response_id is None:
         raise _missing("input")
     check_input(request.input)
+    from_flat_calling(request)
     if request.text is not None and request.text.verbosity not in (None, "medium"):
         raise unsupported("text.verbosity", "Leave it out, or use 'medium'.")
     if request.reasoning is not None:
@@ -119,14 +122,17 @@ class ResponseMaker:
         created_at: int,
         fingerprint: str,
     ) -> None:
-        self.message_id = message_id
+        self._message_id = message_id
+        self._call_ids: list[str] = []
         self._shared: dict[str, Any] = {
             "id": response_id,
             "created_at": created_at,
             "model": request.model,
             "instructions": request.instructions,
             "max_output_tokens": request.max_output_tokens,
+            "parallel_tool_calls": request.parallel_tool_calls is not False,
             "previous_response_id": request.previous_response_id,
+            "prompt_cache_key": request.prompt_cache_key,
             "safety_identifier": request.safety_identifier,
             "store": request.store is not False,
             "system_fingerprint": fingerprint,
@@ -137,7 +143,8 @@ class ResponseMaker:
                 "verbosity": "medium",
             },
             "temperature": 1.0 if request.temperature is None else request.temperature,
-            "tool_choice": request.tool_choice or "auto",
+            "tool_choice": _plain(request.tool_choice) or "auto",
+            "tools": [to_wire_tool(tool) for tool in request.tools or ()],
             "top_logprobs": request.top_logprobs or 0,
             "top_p": 1.0 if request.top_p is None else request.top_p,
             "truncation": request.truncation or "disabled",
@@ -154,27 +161,50 @@ class ResponseMaker:
         error = ResponseError(code="server_error", message=message)
         return ResponseObject(status="failed", error=error, output=[], **self._shared)
 
+    def message(self, heard: Heard, status: ItemStatus) -> OutputMessage:
+        """Return the text of an answer."""
+        part = OutputTextPart(text=heard.text, logprobs=to_wire_likelihoods(heard.logprobs))
+        return OutputMessage(
+            id=self._message_id,
+            status=status,
+            content=[] if status == "in_progress" else [part],
+        )
+
+    def call(self, heard: Heard, index: int, status: ItemStatus) -> OutputFunctionCall:
+        """Return one of an answer's calls."""
+        while len(self._call_ids) <= index:
+            self._call_ids.append(new_id("fc_"))
+        call = heard.calls[index]
+        return OutputFunctionCall(
+            id=self._call_ids[index],
+            status=status,
+            call_id=call.id,
+            name=call.name,
+            arguments="" if status == "in_progress" else call.arguments,
+        )
+
     def ended(
         self,
-        text: str,
-        logprobs: Sequence[TokenLogprob],
+        heard: Heard,
         *,
-        cut_off: bool,
         prompt_tokens: int,
         completion_tokens: int,
         ended_at: int,
     ) -> ResponseObject:
-        """Return the response with its answer; `cut_off` says that the answer met its limit."""
-        message = OutputMessage(
-            id=self.message_id,
-            status="incomplete" if cut_off else "completed",
-            content=[OutputTextPart(text=text, logprobs=to_wire_likelihoods(logprobs))],
-        )
+        """Return the response with its answer: text, where there is any or no call, and calls."""
+        cut_off = heard.finish_reason == "length"
+        output: list[OutputMessage | OutputFunctionCall] = []
+        if heard.text or not heard.calls:
+            whole = bool(heard.calls) or not cut_off
+            output.append(self.message(heard, "completed" if whole else "incomplete"))
+        for index, call in enumerate(heard.calls):
+            whole = not cut_off or arguments_object(call.arguments) is not None
+            output.append(self.call(heard, index, "completed" if whole else "incomplete"))
         return ResponseObject(
             status="incomplete" if cut_off else "completed",
             completed_at=None if cut_off else ended_at,
             incomplete_details=IncompleteDetails(reason="max_output_tokens") if cut_off else None,
-            output=[message],
+            output=output,
             usage=ResponseUsage(
                 input_tokens=prompt_tokens,
                 output_tokens=completion_tokens,
@@ -182,6 +212,10 @@ class ResponseMaker:
             ),
             **self._shared,
         )
+
+
+def _plain(choice: FlatToolChoice | None) -> str | dict[str, Any] | None:
+    return choice.model_dump(exclude_unset=True) if isinstance(choice, Request) else choice
 
 
 def to_wire_likelihoods(logprobs: Sequence[TokenLogprob]) -> list[TokenLikelihood]:

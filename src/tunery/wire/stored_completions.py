@@ -39,5 +39,6 @@ def to_wire_stored_message(message_id: str, message: Mapping[str, Any]) -> Store
         name=message.get("name"),
         refusal=message.get("refusal"),
         tool_calls=message.get("tool_calls"),
+        function_call=message.get("function_call"),
         tool_call_id=message.get("tool_call_id"),
     )

@@ -4,7 +4,7 @@ from typing import Any
 
 from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
 
-from conformance.fields.probe import ABSENT, Answer, Endpoint, Honoured, Refused, echoes
+from conformance.fields.probe import ABSENT, Answer, Endpoint, Honoured, Probe, Refused, echoes
 
 TEXT = {"type": "text", "text": "ask 001"}
 QUESTION = [{"role": "user", "content": "ask 001"}]
@@ -12,7 +12,26 @@ QUESTION = [{"role": "user", "content": "ask 001"}]
 LOOSE = {"model": "{base_model}", "temperature": 2, "seed": 1}
 # The base model at its likeliest, which goes on for as long as it may.
 GREEDY = {"model": "{base_model}", "max_tokens": 32}
-TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
+NO = {"type": "refusal", "refusal": "no"}
+PARAMETERS = {"type": "object", "properties": {"a": {"enum": [1]}}, "required": ["a"]}
+F: dict[str, Any] = {"name": "f", "parameters": PARAMETERS}
+TOOL: dict[str, Any] = {"type": "function", "function": F}
+OTHER_TOOL = {"type": "function", "function": {"name": "g"}}
+CALL = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+TALK = [
+    {"role": "assistant", "content": "So:", "tool_calls": [CALL]},
+    {"role": "tool", "tool_call_id": "call_1", "content": "1"},
+    *QUESTION,
+]
+OLD_TALK = [
+    {"role": "assistant", "content": "So:", "function_call": {"name": "f", "arguments": "{}"}},
+    {"role": "function", "name": "f", "content": "1"},
+    *QUESTION,
+]
+TOOL_TESTS = "tests/acceptance/test_tools.py::"
+PAIRED = TOOL_TESTS + "test_a_result_without_its_call_is_refused"
+TUNED = TOOL_TESTS + "test_a_tuned_model_calls_and_answers_with_what_the_call_gave"
+OLD_FORM = TOOL_TESTS + "test_the_deprecated_form_is_answered_in_its_own"
 LEDGER = "tests/conformance/test_fields.py::test_the_end_user_stands_in_the_ledger"
 
 
@@ -46,6 +65,188 @@ def more_prompt_tokens(sent: Answer, other: Answer) -> bool:
     return bool(sent.value["usage"]["prompt_tokens"] > other.value["usage"]["prompt_tokens"])
 
 
+CHOSEN = {"type": "function", "function": {"name": "f"}}
+ALLOWED: dict[str, Any] = {
+    "tools": [TOOL, OTHER_TOOL],
+    "tool_choice": {
+        "type": "allowed_tools",
+        "allowed_tools": {"mode": "required", "tools": [CHOSEN]},
+    },
+    "parallel_tool_calls": False,
+}
+
+
+def called(answer: Answer) -> list[str]:
+    """Return the names of the functions that a whole answer calls."""
+    calls = answer.value["choices"][0]["message"].get("tool_calls", ())
+    return [call["function"]["name"] for call in calls]
+
+
+def calls_one(sent: Answer, other: Answer) -> bool:
+    """Whether the answer calls `f`, and the other one does not."""
+    return called(sent) == ["f"] != called(other)
+
+
+# Earlier calls, and what they gave.
+CALLS: dict[str, Probe] = {
+    "messages[].function_call.name": Honoured(
+        value="f", beside={"messages": OLD_TALK}, proof=OLD_FORM, wrong=("", "a b", 5)
+    ),
+    "messages[].function_call.arguments": Honoured(
+        value='{"a": 1}',
+        other="{}",
+        beside={"messages": OLD_TALK},
+        shows=more_prompt_tokens,
+        wrong=(5, None),
+        values="JSON text",
+    ),
+    "messages[].tool_calls[].id": Honoured(
+        value="call_1", beside={"messages": TALK}, proof=PAIRED, wrong=(5, None)
+    ),
+    "messages[].tool_calls[].type": Honoured(
+        value="function", beside={"messages": TALK}, proof=PAIRED, wrong=("tool", 5)
+    ),
+    "messages[].tool_calls[].function.name": Honoured(
+        value="ff",
+        other="f",
+        beside={"messages": TALK},
+        shows=more_prompt_tokens,
+        wrong=("", "a b", 5),
+    ),
+    "messages[].tool_calls[].function.arguments": Honoured(
+        value='{"a": 1}',
+        other="{}",
+        beside={"messages": TALK},
+        shows=more_prompt_tokens,
+        wrong=(5, None),
+        values="JSON text",
+    ),
+    "messages[].tool_calls[]<custom>": Refused(
+        value={"id": "call_1", "type": "custom", "custom": {"name": "f", "input": ""}},
+        beside={"messages": TALK},
+    ),
+    "messages[].tool_call_id": Honoured(
+        value=None,  # the first message answers no call
+        proof=PAIRED,
+        wrong=("call_9", 5),
+        values="that of a call before it; of a `tool`",
+    ),
+}
+TOOLS: dict[str, Probe] = {
+    "tools[].type": Honoured(
+        value="function", beside={"tools": [TOOL]}, proof=TUNED, wrong=("tool", 5, None)
+    ),
+    "tools[].function.name": Honoured(
+        value="longer",
+        other="f",
+        beside={"tools": [TOOL]},
+        shows=more_prompt_tokens,
+        wrong=("", "a b", 5),
+        values="64 of a-z, A-Z, 0-9, _ and -; each once",
+    ),
+    "tools[].function.description": Honoured(
+        value="what it does", beside={"tools": [TOOL]}, shows=more_prompt_tokens, wrong=(5,)
+    ),
+    "tools[].function.parameters": Honoured(
+        value=PARAMETERS,
+        beside={"tools": [TOOL]},
+        shows=more_prompt_tokens,
+        wrong=([], {"type": "array"}),
+        values="a JSON schema of an object; [what is guaranteed](tools.md)",
+    ),
+    "tools[].function.strict": Honoured(
+        value=True,
+        beside={"tools": [TOOL]},
+        proof=TOOL_TESTS + "test_a_strict_schema_that_cannot_be_followed_is_refused_by_name",
+        wrong=("yes", 1),
+        values="true, false",
+    ),
+    "tools[]<custom>": Refused(value={"type": "custom", "custom": {"name": "f"}}),
+    "tool_choice": Honoured(
+        value="required",
+        other="none",
+        beside={"tools": [TOOL], "parallel_tool_calls": False, "max_tokens": 80},
+        shows=calls_one,
+        wrong=("maybe", 5),
+        values="`none`, `auto`, `required`, a function, or `allowed_tools`",
+    ),
+    "tool_choice.function.name": Honoured(
+        value="f",
+        other="g",
+        beside={
+            "tools": [TOOL, OTHER_TOOL],
+            "tool_choice.type": "function",
+            "parallel_tool_calls": False,
+            "max_tokens": 80,
+        },
+        shows=calls_one,
+        wrong=("h", "", 5),
+    ),
+    "tool_choice.type": Honoured(
+        value="function",
+        beside={"tools": [TOOL], "tool_choice": {"type": "", "function": {"name": "f"}}},
+        proof=TOOL_TESTS + "test_a_call_that_has_to_be_follows_its_schema",
+        wrong=("maybe", 5),
+        values="`function`, `allowed_tools`",
+    ),
+    "tool_choice<custom>": Refused(
+        value={"type": "custom", "custom": {"name": "f"}}, beside={"tools": [TOOL]}
+    ),
+    "tool_choice.allowed_tools.mode": Honoured(
+        value="required",
+        other="auto",
+        beside={**ALLOWED, "max_tokens": 80},
+        shows=calls_one,
+        wrong=("none", 5),
+        values="`auto`, `required`",
+    ),
+    "tool_choice.allowed_tools.tools": Honoured(
+        value=[CHOSEN],
+        other=[{"type": "function", "function": {"name": "g"}}],
+        beside={**ALLOWED, "max_tokens": 80},
+        shows=calls_one,
+        wrong=([], [{"type": "custom"}], [{"type": "function", "function": {"name": "h"}}]),
+        values="one or more, each a function of `tools`",
+    ),
+    "parallel_tool_calls": Honoured(
+        value=False,
+        beside={"tools": [TOOL], "tool_choice": "required", "max_tokens": 80},
+        shows=lambda sent, other: called(sent) == ["f"],
+        wrong=("yes", 1),
+        values="true, false",
+    ),
+    "functions[].name": Honoured(
+        value="longer",
+        other="f",
+        beside={"functions": [F]},
+        shows=more_prompt_tokens,
+        wrong=("", "a b", 5),
+    ),
+    "functions[].description": Honoured(
+        value="what it does", beside={"functions": [F]}, shows=more_prompt_tokens, wrong=(5,)
+    ),
+    "functions[].parameters": Honoured(
+        value=PARAMETERS,
+        beside={"functions": [F]},
+        shows=more_prompt_tokens,
+        wrong=([], {"type": "array"}),
+    ),
+    "function_call": Honoured(
+        value={"name": "f"},
+        other="none",
+        beside={"functions": [F], "max_tokens": 80},
+        shows=lambda sent, other: (
+            sent.value["choices"][0]["message"]["function_call"]["name"] == "f"
+            and "function_call" not in other.value["choices"][0]["message"]
+        ),
+        wrong=("required", 5, {"name": "g"}),
+        values="`none`, `auto`, a function",
+    ),
+    "function_call.name": Honoured(
+        value="f", beside={"functions": [F]}, proof=OLD_FORM, wrong=("g", "", 5)
+    ),
+}
+
 ENDPOINTS = (
     Endpoint(
         method="POST",
@@ -72,7 +273,7 @@ ENDPOINTS = (
                 other="user",
                 shows=more_prompt_tokens,
                 wrong=("king", None),
-                values="`system`, `developer`, `user`, `assistant`",
+                values="`system`, `developer`, `user`, `assistant`, `tool`, `function`",
             ),
             "messages[].content": Honoured(
                 value="ask 001 and more",
@@ -107,22 +308,32 @@ ENDPOINTS = (
                     "file": {"file_id": "file-1"},
                 }.items()
             },
-            "messages[].content[]<refusal>": Refused(
-                value={"type": "refusal", "refusal": "no"}, beside={"messages[].role": "assistant"}
+            "messages[].content[].refusal": Honoured(
+                value="no, never",
+                other="no",
+                beside={
+                    "messages": [{"role": "assistant", "content": [NO]}, *QUESTION],
+                },
+                shows=more_prompt_tokens,
+                wrong=(5,),
+                values="in messages of the assistant; rendered as its content",
             ),
-            "messages[].name": Refused(value="ann"),
-            "messages[].refusal": Refused(value="no", neutral=(None,)),
+            "messages[].name": Honoured(
+                value="ann",
+                shows=more_prompt_tokens,
+                wrong=("", "a b", "x" * 65, 5),
+                values="64 characters without spaces and `<|\\\\/>`; not of an assistant",
+            ),
+            "messages[].refusal": Honoured(
+                value="no, never",
+                other="no",
+                beside={"messages": [{"role": "assistant", "refusal": "no"}, *QUESTION]},
+                shows=more_prompt_tokens,
+                wrong=(5,),
+                values="of an assistant; rendered as its content",
+            ),
             "messages[].audio": Refused(value={"id": "audio_1"}, neutral=(None,)),
-            "messages[].function_call": Refused(
-                value={"name": "f", "arguments": "{}"}, neutral=(None,)
-            ),
-            "messages[].tool_calls": Refused(
-                value=[
-                    {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": ""}}
-                ],
-                neutral=(None, []),
-            ),
-            "messages[].tool_call_id": Refused(value="call_1", neutral=(None,)),
+            **CALLS,
             "max_tokens": Honoured(
                 value=1, other=8, shows=completion_tokens(1), wrong=(0, "9"), values="1 or more"
             ),
@@ -234,20 +445,21 @@ ENDPOINTS = (
                 value="ann", proof=LEDGER, wrong=(5, "x" * 513), values="512"
             ),
             "audio": Refused(value={"voice": "alloy", "format": "wav"}),
-            "function_call": Refused(value="auto", neutral=("none",)),
-            "functions": Refused(value=[{"name": "f"}]),
             "modalities": Refused(value=["text", "audio"], neutral=(["text"],)),
             "moderation": Refused(value={"model": "omni-moderation-latest"}),
-            "parallel_tool_calls": Refused(value=True),
             "prediction": Refused(value={"type": "content", "content": "yes"}),
-            "prompt_cache_key": Refused(value="key"),
+            "prompt_cache_key": Honoured(
+                value="key",
+                proof="tests/acceptance/test_tools.py::test_a_cache_key_is_a_hint",
+                wrong=(5, []),
+                values="a hint: one engine keeps prefixes for all requests of a project",
+            ),
             "prompt_cache_options": Refused(value={"mode": "implicit"}),
             "prompt_cache_retention": Refused(value="24h"),
             "reasoning_effort": Refused(value="low"),
             "response_format": Refused(value={"type": "json_object"}, neutral=({"type": "text"},)),
             "service_tier": Refused(value="priority", neutral=("auto", "default")),
-            "tool_choice": Refused(value="auto", neutral=("none",)),
-            "tools": Refused(value=[TOOL], neutral=([],)),
+            **TOOLS,
             "verbosity": Refused(value="low"),
             "web_search_options": Refused(value={}),
         },

@@ -38,8 +38,6 @@ ITEMS: dict[str, dict[str, Any]] = {
     "custom_tool_call": {"call_id": "c", "input": "x", "name": "f"},
     "custom_tool_call_output": {"call_id": "c", "output": "x"},
     "file_search_call": {"id": "i", "queries": [], "status": "completed"},
-    "function_call": {"call_id": "c", "name": "f", "arguments": "{}"},
-    "function_call_output": {"call_id": "c", "output": "x"},
     "image_generation_call": {"id": "i", "result": None, "status": "completed"},
     "item_reference": {"id": "msg_1"},
     "local_shell_call": {"id": "i", "call_id": "c", "action": {}, "status": "completed"},
@@ -89,6 +87,98 @@ ANSWERED = message("assistant", TOLD)
 ANSWERED["input"][0] |= {"type": "message", "id": "msg_1", "status": "completed"}
 CONTENT = "input[].content[]"
 
+CALL = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
+GAVE: dict[str, Any] = {"type": "function_call_output", "call_id": "c", "output": "1"}
+CALLED = {"input": [CALL, GAVE]}
+IN_PARTS = {
+    "input": [{**GAVE, "call_id": "{call_id}", "output": [QUESTION]}],
+    "previous_response_id": "{called}",
+}
+TOOL = {"type": "function", "name": "f", "description": "d", "parameters": {"type": "object"}}
+OUTPUT = "input[].output[]"
+TOOL_TESTS = "tests/acceptance/test_tools.py::"
+GONE_ON = TOOL_TESTS + "test_a_response_calls_and_is_gone_on_from"
+CALLS: dict[str, Probe] = {
+    "input[].arguments": Honoured(
+        value='{"a": 1}',
+        other="{}",
+        beside=CALLED,
+        shows=more_input_tokens,
+        wrong=(5, None),
+        values="of a `function_call`",
+    ),
+    "input[].call_id": Honoured(
+        value="c", beside=CALLED, proof=GONE_ON, wrong=("", "x" * 65, 5), values="64 characters"
+    ),
+    "input[].name": Honoured(
+        value="longer",
+        other="f",
+        beside=CALLED,
+        shows=more_input_tokens,
+        wrong=("", "a b", 5),
+        values="of a `function_call`",
+    ),
+    "input[].async": Refused(value=True, neutral=(False,), beside=CALLED),
+    "input[].namespace": Refused(value="n", neutral=(None,), beside=CALLED),
+    "input[].caller": Refused(value={"type": "direct"}, neutral=(None,), beside=CALLED),
+    f"{OUTPUT}.type": Honoured(
+        value="input_text",
+        beside=IN_PARTS,
+        proof=GONE_ON,
+        wrong=("output_text", 5),
+        values="`input_text`; or the output is a text",
+    ),
+    f"{OUTPUT}.text": Honoured(
+        value="1 and more",
+        other="1",
+        beside=IN_PARTS,
+        shows=more_input_tokens,
+        wrong=(5, None),
+    ),
+    f"{OUTPUT}.prompt_cache_breakpoint": Refused(value=CACHE, beside=IN_PARTS),
+    f"{OUTPUT}<input_image>": Refused(
+        value={"type": "input_image", "image_url": "data:,"}, beside=IN_PARTS
+    ),
+    f"{OUTPUT}<input_file>": Refused(
+        value={"type": "input_file", "file_id": "file-1"}, beside=IN_PARTS
+    ),
+    "tools": Honoured(
+        value=[TOOL],
+        shows=more_input_tokens,
+        wrong=(
+            [{"type": "web_search"}],
+            [{"type": "custom", "name": "f"}],
+            [{"type": "function"}],
+            [TOOL, TOOL],
+            [{**TOOL, "parameters": {"type": "array"}}],
+            [{**TOOL, "async": True}],
+            "f",
+        ),
+        values="functions; [what is guaranteed](tools.md)",
+    ),
+    "tool_choice": Honoured(
+        value="required",
+        other="none",
+        beside={"tools": [TOOL]},
+        proof="tests/unit/wire/test_tools_wire.py::test_what_a_response_may_call",
+        wrong=(
+            "maybe",
+            {"type": "function", "name": "g"},
+            {"type": "web_search_preview"},
+            {"type": "custom", "name": "f"},
+            5,
+        ),
+        values="`none`, `auto`, `required`, a function, or `allowed_tools`",
+    ),
+    "parallel_tool_calls": Honoured(
+        value=False,
+        beside={"tools": [TOOL]},
+        proof="tests/unit/datasets/test_tools.py::test_an_answer_that_has_to_call_does",
+        wrong=("yes", 1),
+        values="true, false",
+    ),
+}
+
 # What a response and a count of its tokens are asked with alike.
 IN_BOTH: dict[str, Probe] = {
     "input": Honoured(
@@ -115,7 +205,7 @@ IN_BOTH: dict[str, Probe] = {
         beside=ASKED,
         shows=lambda sent, other: input_tokens(sent) == input_tokens(other),
         wrong=("letter", 5),
-        values="`message`; the items above are of other types",
+        values="`message`, `function_call`, `function_call_output`",
     ),
     "input[].content": Honoured(
         value="ask 001 and more",
@@ -175,7 +265,14 @@ IN_BOTH: dict[str, Probe] = {
     f"{CONTENT}<input_file>": Refused(
         value={"type": "input_file", "file_id": "file-1"}, beside=ASKED
     ),
-    f"{CONTENT}<refusal>": Refused(value={"type": "refusal", "refusal": "no"}, beside=ANSWERED),
+    f"{CONTENT}.refusal": Honoured(
+        value="no, never",
+        other="no",
+        beside=message("assistant", {"type": "refusal", "refusal": "no"}),
+        shows=more_input_tokens,
+        wrong=(5,),
+        values="in messages of the assistant; kept as its text",
+    ),
     "instructions": Honoured(
         value="Be brief.", shows=more_input_tokens, wrong=(5, []), values="text"
     ),
@@ -186,7 +283,7 @@ IN_BOTH: dict[str, Probe] = {
         values="a response that is kept, with all that it goes on from",
     ),
     "conversation": Refused(value="conv_1", neutral=(None,)),
-    "parallel_tool_calls": Refused(value=False, neutral=(True, None)),
+    **CALLS,
     "reasoning.mode": Refused(value="pro"),
     **{
         f"reasoning.{name}": Refused(value=value, neutral=(None,))
@@ -199,13 +296,13 @@ IN_BOTH: dict[str, Probe] = {
     },
     "text.format": Refused(value={"type": "json_object"}, neutral=({"type": "text"},)),
     "text.verbosity": Refused(value="low", neutral=("medium", None)),
-    "tool_choice": Refused(value="required", neutral=("auto", "none")),
-    "tools": Refused(
-        value=[{"type": "function", "name": "f", "parameters": {}, "strict": True}],
-        neutral=([],),
-    ),
 }
-WHOLE = {f"{CONTENT}.logprobs": "numbers that are kept as they came"}
+WHOLE = {
+    f"{CONTENT}.logprobs": "numbers that are kept as they came",
+    "tools": "a function has `name`, `description`, `parameters` and `strict`; a tool of another"
+    " type, and a function's other fields, are refused by their names",
+    "tool_choice": "a choice of one function, or of `allowed_tools`; of another type it is refused",
+}
 
 CREATE: dict[str, Probe] = {
     **IN_BOTH,
@@ -305,7 +402,12 @@ CREATE: dict[str, Probe] = {
     "max_tool_calls": Refused(value=1, neutral=(None,)),
     "moderation": Refused(value={"model": "omni-moderation-latest"}, neutral=(None,)),
     "prompt": Refused(value={"id": "pmpt_1"}, neutral=(None,)),
-    "prompt_cache_key": Refused(value="key", neutral=(None,)),
+    "prompt_cache_key": Honoured(
+        value="key",
+        shows=echoes("prompt_cache_key", value="key"),
+        wrong=(5, []),
+        values="a hint: one engine keeps prefixes for all requests of a project",
+    ),
     "prompt_cache_options": Refused(value={"mode": "implicit"}),
     "prompt_cache_retention": Refused(value="24h", neutral=(None,)),
     "service_tier": Refused(value="priority", neutral=("auto", "default", None)),

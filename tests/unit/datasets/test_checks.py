@@ -23,6 +23,26 @@ def text(value: str) -> dict[str, Any]:
     return {"type": "text", "text": value}
 
 
+def call(number: int = 1, arguments: str = "{}", name: str = "f", **more: Any) -> dict[str, Any]:
+    function = {"name": name, "arguments": arguments}
+    return {"id": f"call_{number}", "type": "function", "function": function, **more}
+
+
+def calls(*given: object) -> dict[str, Any]:
+    return {"role": "assistant", "content": None, "tool_calls": list(given)}
+
+
+def result(number: int = 1) -> dict[str, Any]:
+    return {"role": "tool", "tool_call_id": f"call_{number}", "content": "1"}
+
+
+CALLED = {"name": "f", "arguments": '{"a": 1}'}
+OLD_CALL: dict[str, Any] = {"role": "assistant", "function_call": CALLED}
+OLD_RESULT = {"role": "function", "name": "f", "content": "1"}
+DEFINED = {"name": "f", "description": "d", "parameters": {"type": "object"}, "strict": True}
+TOOL: dict[str, Any] = {"type": "function", "function": DEFINED}
+
+
 GOOD = [
     chat(USER, ANSWER),
     chat(ANSWER),
@@ -32,15 +52,36 @@ GOOD = [
     chat(USER, {"role": "assistant", "content": [text("a"), text("b")]}),
     chat(USER, ANSWER | {"weight": 0}, USER, ANSWER | {"weight": 1}),
     chat(USER, ANSWER, USER, ANSWER | {"weight": 0}),
+    chat(USER | {"name": "ann"}, ANSWER),
+    chat(USER, calls(call())) | {"tools": [TOOL]},
+    chat(USER, calls(call(1), call(2)), result(2), result(1), ANSWER) | {"tools": [TOOL]},
+    chat(USER, calls(call()) | {"content": "Wait.", "weight": 0}, result(), ANSWER),
+    chat(USER, calls(call()), result(), calls(call()), result(), calls(call())),
+    chat(USER, calls(call())) | {"tools": [TOOL], "parallel_tool_calls": False},
+    chat(USER, OLD_CALL, OLD_RESULT, ANSWER) | {"functions": [DEFINED, {"name": "g"}]},
+    chat(USER, OLD_CALL) | {"tools": None},
+    chat(USER, ANSWER) | {"tools": []},
     chat(USER | {"name": None}, ANSWER | {"refusal": None, "annotations": [], "tool_calls": None}),
 ]
 BAD: list[tuple[dict[str, Any], str]] = [
     ({}, "'messages' is missing"),
     ({"prompt": "a", "completion": "b"}, "prompt/completion"),
     ({"input": {}, "preferred_output": [], "non_preferred_output": []}, "preference pair"),
-    (chat(USER, ANSWER) | {"tools": []}, "tool calls cannot be trained yet"),
-    (chat(USER, ANSWER) | {"functions": []}, "function calls cannot be trained yet"),
-    (chat(USER, ANSWER) | {"parallel_tool_calls": False}, "tool calls cannot be trained yet"),
+    (chat(USER, ANSWER) | {"tools": {}}, "'tools' needs to be a list"),
+    (chat(USER, ANSWER) | {"tools": [TOOL] * 129}, "at most 128"),
+    (chat(USER, ANSWER) | {"tools": [TOOL], "functions": [DEFINED]}, "'tools' and 'functions'"),
+    (chat(USER, ANSWER) | {"tools": [TOOL, TOOL]}, "tool 2 has the name 'f' of an earlier one"),
+    (chat(USER, ANSWER) | {"tools": ["f"]}, "tool 1 is of type 'f'"),
+    (chat(USER, ANSWER) | {"tools": [{"type": "custom"}]}, "tool 1 is of type 'custom'"),
+    (chat(USER, ANSWER) | {"tools": [DEFINED | {"type": "function"}]}, "tool 1 has the keys"),
+    (chat(USER, ANSWER) | {"tools": [TOOL | {"function": 1}]}, "tool 1 is 1"),
+    (chat(USER, ANSWER) | {"functions": [{"name": "a b"}]}, "function 1 has name 'a b'"),
+    (chat(USER, ANSWER) | {"functions": [{}]}, "function 1 has name None"),
+    (chat(USER, ANSWER) | {"functions": [{"name": 5}]}, "function 1 has name 5"),
+    (chat(USER, ANSWER) | {"functions": [{"name": "f", "x": 1}]}, "function 1 has the key 'x'"),
+    (chat(USER, ANSWER) | {"functions": [{"name": "f", "parameters": []}]}, "has parameters []"),
+    (chat(USER, ANSWER) | {"parallel_tool_calls": False}, "without 'tools'"),
+    (chat(USER, ANSWER) | {"tools": [TOOL], "parallel_tool_calls": 1}, "needed true or false"),
     (chat(USER, ANSWER) | {"id": 1}, "extra 'id'"),
     ({"messages": {}}, "list of at least one message"),
     ({"messages": None}, "list of at least one message"),
@@ -50,10 +91,36 @@ BAD: list[tuple[dict[str, Any], str]] = [
     (chat(USER | {"role": "bot"}, ANSWER), "message 1 has role 'bot'"),
     (chat(USER | {"role": ["user"]}, ANSWER), "message 1 has role"),
     (chat(USER | {"role": None}, ANSWER), "message 1 has role None"),
-    (chat(USER, {"role": "tool", "content": "x"}, ANSWER), "message 2 has role 'tool': tool calls"),
-    (chat(USER, ANSWER | {"tool_calls": [{"id": "call_1"}]}), "message 2 has 'tool_calls'"),
-    (chat(USER, ANSWER | {"function_call": {"name": "f"}}), "message 2 has 'function_call'"),
-    (chat(USER | {"name": "Ann"}, ANSWER), "message 1 has the key 'name'"),
+    (chat(USER, {"role": "tool", "content": "x"}, ANSWER), "has tool_call_id None"),
+    (chat(USER, {"role": "function", "content": "x"}, ANSWER), "has name None"),
+    (chat(USER, result(), ANSWER), "message 2 answers the call 'call_1', and there is none"),
+    (chat(USER, calls(call()), result(), result(), ANSWER), "message 4 answers the call 'call_1'"),
+    (chat(USER, calls(call()), ANSWER), "message 2 has the call 'call_1', which no message"),
+    (chat(USER, calls(call(1), call(2)), result(2), ANSWER), "has the call 'call_1', which no"),
+    (chat(USER, OLD_RESULT, ANSWER), "answers the function 'f', which was not called before"),
+    (chat(USER, calls(call(arguments="{")), result(), ANSWER), "call 1, which has arguments '{'"),
+    (chat(USER, calls(call(arguments="[]"))), "has arguments '[]'; needed is a JSON object"),
+    (chat(USER, calls(call(arguments='{"a": NaN}'))), "has arguments"),
+    (chat(USER, calls(call(arguments='{"a": "\\ud800"}'))), "has arguments"),
+    (chat(USER, calls(call(name="a b"))), "call 1, which calls 'a b'"),
+    (chat(USER, calls(call(name="g"))) | {"tools": [TOOL]}, "'g', which is not among the line's"),
+    (chat(USER, calls(call(), call())), "has two calls of the same id"),
+    (
+        chat(USER, calls(call(1), call(2))) | {"tools": [TOOL], "parallel_tool_calls": False},
+        "has several calls, and 'parallel_tool_calls' is false",
+    ),
+    (chat(USER, calls(call(index=0))), "needed are id, type and function"),
+    (chat(USER, calls(call(type="custom"))), "is of type 'custom'"),
+    (chat(USER, calls(call(id=5))), "has id 5"),
+    (chat(USER, calls(5)), "has call 1, which is 5"),
+    (chat(USER, ANSWER | {"tool_calls": 5}), "has tool_calls 5"),
+    (chat(USER, ANSWER | {"function_call": {"name": "f"}}), "needed are name and arguments"),
+    (chat(USER, calls(call()) | {"function_call": CALLED}), "which are the same thing"),
+    (chat(USER | {"tool_calls": [call()]}, ANSWER), "message 1 has the key 'tool_calls'"),
+    (chat(USER | {"name": "Ann Lee"}, ANSWER), "message 1 has name 'Ann Lee'"),
+    (chat(USER | {"name": 5}, ANSWER), "message 1 has name 5"),
+    (chat(USER, ANSWER | {"name": "bot"}), "message 2 has the key 'name'"),
+    (chat(USER, {"role": "assistant", "content": None, "tool_calls": []}), "has content None"),
     (chat(USER | {"weight": 1}, ANSWER), "message 1 has a 'weight', but is from 'user'"),
     (chat(USER, ANSWER | {"weight": 2}), "message 2 has weight 2"),
     (chat(USER, ANSWER | {"weight": True}), "message 2 has weight True"),
@@ -106,7 +173,7 @@ def test_a_file_is_reported_with_each_bad_line_once_under_its_number() -> None:
 
 
 def test_a_line_with_several_faults_is_one_error() -> None:
-    row = json.dumps(chat({"role": "bot", "name": 1}, "x", USER) | {"tools": []}).encode()
+    row = json.dumps(chat({"role": "bot", "name": 1}, "x", USER) | {"tools": 1}).encode()
     report = check_file([row])
     assert (report.examples, report.error_count, len(report.errors)) == (1, 1, 1)
 
@@ -163,7 +230,10 @@ JSON = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(["messages", "role", "content", "weight", "type", "text", "x"]), inner
+            st.sampled_from(
+                ["role", "content", "weight", "type", "text", "function", "tool_calls", "name"]
+            ),
+            inner,
         )
     ),
     max_leaves=12,
@@ -171,7 +241,7 @@ JSON = st.recursive(
 
 
 @untimed
-@given(st.dictionaries(st.sampled_from(["messages", "tools", "prompt"]), JSON))
+@given(st.dictionaries(st.sampled_from(["messages", "tools", "functions", "prompt"]), JSON))
 def test_no_line_breaks_the_check(line: dict[str, Any]) -> None:
     problem = check_chat_line(line)
     assert problem is None or problem

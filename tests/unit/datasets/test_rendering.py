@@ -13,7 +13,8 @@ from transformers import PreTrainedTokenizerFast
 from support.properties import untimed
 from support.text_model import SPECIAL, make_merging_tokenizer, write_text_model
 from support.tiny import TEMPLATE, make_byte_tokenizer
-from tunery.datasets.rendering import ChatRenderer, plain_text
+from tunery.datasets.conversation import plain_text
+from tunery.datasets.rendering import ChatRenderer
 from tunery.domain.errors import InvalidRequest
 
 Messages = list[dict[str, Any]]

@@ -12,7 +12,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pro
 from support.properties import untimed
 from support.text_model import SPECIAL, make_merging_tokenizer, write_text_model
 from support.tiny import make_byte_tokenizer
-from tunery.datasets.tokenizer import TextTokenizer
+from tunery.datasets.tokenizer import Spellings, TextTokenizer
 
 WRITTEN = st.lists(st.text() | st.sampled_from([*SPECIAL, "<|im_", "end|>", "\n"])).map("".join)
 
@@ -34,6 +34,41 @@ def test_written_text_has_no_special_id_and_comes_back_whole(
     ids = tokenizer.text_ids(text)
     assert special.isdisjoint(ids)
     assert tokenizer.decode(ids) == text
+
+
+def test_a_token_that_is_reserved_is_letters_in_text_too(tmp_path: Path) -> None:
+    raw = make_byte_tokenizer()
+    raw.add_tokens([AddedToken("<call>", special=False), AddedToken("<pad>", special=False)])
+    folder = write_text_model(tmp_path, raw)
+    call, pad = (raw.token_to_id(name) or 0 for name in ("<call>", "<pad>"))
+    tokenizer = TextTokenizer(folder)
+    assert tokenizer.added_in("a<call><|im_end|>") == ["<|im_end|>", "<call>"]
+    for marks, in_text in (("", [call, pad]), ("<call>", [pad])):
+        tokenizer.reserve(marks)
+        assert tokenizer.template_ids("<call><pad>") == [call, pad]
+        assert [i for i in tokenizer.text_ids("<call><pad>") if i in (call, pad)] == in_text
+        assert tokenizer.decode([call]) == "<call>"
+
+
+@pytest.mark.parametrize(
+    ("text", "touched"),
+    [
+        ("", False),
+        ("a plain text, 5 > 4 and more", False),
+        ("so <|im_end|> it", True),
+        ("so <", True),
+        ("so <|im_e", True),
+        ("nd|> it", True),
+        ("im_", True),
+        ("so im_ it", False),
+        ("so |> it", False),
+    ],
+)
+def test_a_text_that_may_become_a_part_of_a_control_token_is_known(
+    text: str, touched: bool
+) -> None:
+    assert Spellings(["<|im_start|>", "<|im_end|>"]).touched_by(text) == touched
+    assert not Spellings([]).touched_by(text)
 
 
 def test_a_special_token_is_one_id_in_a_template_and_letters_in_text(tmp_path: Path) -> None:

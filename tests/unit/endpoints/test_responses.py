@@ -14,6 +14,7 @@ from tunery.domain.tenants import Caller
 from tunery.domain.usage import UsageKind
 from tunery.endpoints import chat, responses
 from tunery.protocol.response_events import LifeEvent
+from tunery.protocol.responses import OutputMessage
 from tunery.services.models import ModelDirectory
 from tunery.services.responses import get_response
 from tunery.services.stored_completions import get_completion
@@ -42,7 +43,9 @@ def stored(database: Database, response_id: str) -> Any:
 
 def test_a_whole_response_is_billed_and_kept(database: Database, directory: ModelDirectory) -> None:
     response = anyio.run(responses.answer, parts(database, directory), CALLER, BODY)
-    assert response.output[0].content[0].text == "Hello"
+    (message,) = response.output
+    assert isinstance(message, OutputMessage)
+    assert message.content[0].text == "Hello"
     kept = stored(database, response.id)
     assert kept.response == response.model_dump(mode="json")
     assert kept.expires_at == kept.created_at + 60

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from support.rows import CONTEXT_TOKENS, OURS, THEIRS, a_model, render_with
+from tunery.datasets.heard import Reading
+from tunery.datasets.tools import PLAIN, Calling, Function
 from tunery.domain.errors import ContextTooLong, InvalidRequest, NotFound
 from tunery.domain.tenants import Caller
 from tunery.domain.usage import UsageKind
@@ -119,6 +121,48 @@ def test_a_prompt_that_cannot_fit_is_refused_before_it_is_tokenized(
     request = dataclasses.replace(REQUEST, messages=[{"role": "user", "content": text}])
     with pytest.raises(ContextTooLong):
         prepare(database, directory, request)
+
+
+LOOK_UP = Function(
+    "look_up",
+    parameters={"type": "object", "properties": {"key": {"enum": ["k"]}}, "required": ["key"]},
+)
+BROKEN = Function("broken", parameters={"$ref": "#/nowhere"}, param="tools.1.parameters")
+
+
+def test_a_prompt_tells_of_its_functions_and_the_answer_follows_their_grammar(
+    database: Database, directory: ModelDirectory
+) -> None:
+    renderer = render_with(directory.base())
+    for choice, held in (("auto", False), ("required", True), ("none", False)):
+        calling = Calling((LOOK_UP,), ("look_up",), choice)  # type: ignore[arg-type]
+        prepared = prepare(database, directory, dataclasses.replace(REQUEST, calling=calling))
+        (generation,) = prepared.generations
+        assert generation.prompt_ids == renderer.prompt(REQUEST.messages, (LOOK_UP,))
+        assert prepared.prompt_tokens == len(generation.prompt_ids) > PROMPT_TOKENS
+        assert generation.grammar is not None
+        assert ('"enum"' in generation.grammar) == held
+        may_call = Reading(PLAIN, ("look_up",))
+        assert prepared.reading == (None if choice == "none" else may_call)
+    assert prepare(database, directory, REQUEST).reading is None
+
+
+@pytest.mark.parametrize("choice", ["auto", "required"])
+def test_a_schema_that_cannot_be_followed_is_refused_where_it_has_to_be(
+    database: Database, directory: ModelDirectory, choice: Any
+) -> None:
+    for strict in (False, None, True):
+        functions = (Function("f"), dataclasses.replace(BROKEN, strict=strict))
+        calling = Calling(functions, ("f", "broken"), choice)
+        request = dataclasses.replace(REQUEST, calling=calling)
+        if not strict:
+            grammar = prepare(database, directory, request).generations[0].grammar
+            assert grammar is not None
+            assert "nowhere" not in grammar
+            continue
+        with pytest.raises(InvalidRequest, match="Invalid schema for function 'broken'") as refused:
+            prepare(database, directory, request)
+        assert refused.value.param == "tools.1.parameters"
 
 
 def test_each_choice_has_a_seed_of_its_own_and_the_first_has_the_one_that_was_asked_for(

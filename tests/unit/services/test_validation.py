@@ -59,7 +59,7 @@ def test_a_good_file_is_ready(database: Database, blobs: LocalBlobStore) -> None
 
 
 def test_the_lines_of_a_bad_file_are_named(database: Database, blobs: LocalBlobStore) -> None:
-    data = chat_line() + b"\n" + chat_line(tools=[]) + chat_line() + b'{"messages": []}\n'
+    data = chat_line() + b"\n" + chat_line(tools=5) + chat_line() + b'{"messages": []}\n'
     assert check(database, blobs, data) is FileStatus.ERROR
     file = files.get_file(database, OURS, "file-1")
     assert file.status is FileStatus.ERROR
@@ -119,7 +119,7 @@ def test_hyperparameters_that_were_given_are_kept(
 UNFIT: dict[str, tuple[bytes, bytes, str, str, str]] = {
     "few": (chat_lines(9), b"", "invalid_n_examples", "training_file", "has 9 example(s), but"),
     "bad lines": (
-        chat_lines(10) + b'{"messages": []}\n' + chat_line() + chat_line(tools=[]),
+        chat_lines(10) + b'{"messages": []}\n' + chat_line() + chat_line(tools=5),
         b"",
         "invalid_training_file",
         "training_file",

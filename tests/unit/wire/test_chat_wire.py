@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
+from tunery.datasets.heard import Heard
+from tunery.datasets.tool_calls import Said
 from tunery.domain.errors import InvalidRequest
-from tunery.domain.ports.engine import Delta, TokenLogprob
+from tunery.domain.ports.engine import Delta, FinishReason, TokenLogprob
 from tunery.protocol.chat import CreateChatCompletionRequest
 from tunery.wire.chat import (
     ChunkMaker,
@@ -19,13 +21,9 @@ from tunery.wire.requests import from_wire_value
 # Each field that cannot be honoured: values that ask for nothing, and that ask for something.
 FIELDS: dict[str, tuple[list[Any], list[Any]]] = {
     "audio": ([], [{"voice": "alloy", "format": "wav"}]),
-    "function_call": (["none"], ["auto", {"name": "f"}]),
-    "functions": ([[]], [[{"name": "f"}]]),
     "modalities": ([["text"]], [["text", "audio"], ["audio"]]),
     "moderation": ([], [{"model": "omni-moderation-latest"}]),
-    "parallel_tool_calls": ([], [True, False]),
     "prediction": ([], [{"type": "content", "content": "x"}]),
-    "prompt_cache_key": ([], ["key"]),
     "prompt_cache_options": ([], [{}, {"mode": "implicit"}]),
     "prompt_cache_retention": ([], ["24h"]),
     "reasoning_effort": ([], ["low", "none"]),
@@ -37,24 +35,14 @@ FIELDS: dict[str, tuple[list[Any], list[Any]]] = {
         ],
     ),
     "service_tier": (["auto", "default"], ["flex", "priority"]),
-    "tool_choice": (
-        ["none"],
-        ["auto", "required", {"type": "function", "function": {"name": "f"}}],
-    ),
-    "tools": (
-        [[]],
-        [
-            [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}],
-            [{"type": "custom", "custom": {"name": "f"}}],
-        ],
-    ),
     "verbosity": (["medium"], ["low"]),
     "web_search_options": ([], [{}]),
 }
 HONOURED = {"model", "messages", "max_tokens", "max_completion_tokens", "temperature", "top_p", "n"}
 HONOURED |= {"stop", "seed", "stream", "stream_options", "user", "safety_identifier", "store"}
 HONOURED |= {"metadata", "logprobs", "top_logprobs", "logit_bias", "presence_penalty"}
-HONOURED |= {"frequency_penalty"}
+HONOURED |= {"frequency_penalty", "tools", "tool_choice", "parallel_tool_calls", "functions"}
+HONOURED |= {"function_call", "prompt_cache_key"}
 
 # Values of the wrong shape, and the field that the error names.
 MALFORMED: list[tuple[dict[str, Any], str]] = [
@@ -93,6 +81,12 @@ MALFORMED: list[tuple[dict[str, Any], str]] = [
 def request(**fields: Any) -> CreateChatCompletionRequest:
     body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]} | fields
     return CreateChatCompletionRequest.model_validate(body)
+
+
+def heard(text: str, reason: FinishReason, *told: TokenLogprob) -> Heard:
+    made = Heard(None)
+    made.take(Delta(text, 1, reason, told))
+    return made
 
 
 def refusal(**fields: Any) -> InvalidRequest:
@@ -180,7 +174,7 @@ def test_a_completion_is_written_as_openai_writes_it() -> None:
         created=17,
         model="ft:m",
         fingerprint="fp_1",
-        choices=[to_wire_choice(0, "Hello", None, "length")],
+        choices=[to_wire_choice(0, heard("Hello", "length"), told=False, deprecated=False)],
         usage=to_wire_usage(4, 3),
         metadata=None,
     ).model_dump()
@@ -215,7 +209,7 @@ def test_a_streams_chunks_share_their_frame_and_carry_one_thing_each() -> None:
     usage = to_wire_usage(4, 3)
     chunks = [
         maker.first(0),
-        maker.text(0, Delta("Hel", 1)),
+        *maker.pieces(0, Heard(None), [Said("Hel")], []),
         maker.last(0, "stop"),
         maker.usage(usage),
     ]
@@ -230,7 +224,8 @@ def test_a_streams_chunks_share_their_frame_and_carry_one_thing_each() -> None:
 
 def test_log_probabilities_are_written_with_their_bytes_and_a_special_token_has_none() -> None:
     told = TokenLogprob("é", "é".encode(), -0.5, (("é", "é".encode(), -0.5), ("<e>", b"", -2.0)))
-    written = to_wire_choice(1, "é", [told], "stop").model_dump()
+    said = heard("é", "stop", told)
+    written = to_wire_choice(1, said, told=True, deprecated=False).model_dump()
     assert written["logprobs"] == {
         "content": [
             {

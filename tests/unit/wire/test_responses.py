@@ -8,11 +8,13 @@ from openai.types.responses import Response, ResponseStreamEvent, input_token_co
 from openai.types.responses import response_create_params as sdk
 from pydantic import TypeAdapter
 
+from tunery.datasets.heard import Heard
+from tunery.datasets.tool_calls import Said
 from tunery.domain.errors import InvalidRequest
 from tunery.domain.ports.engine import Delta, TokenLogprob
 from tunery.domain.responses import StoredResponse
 from tunery.protocol.response_request import CountInputTokensRequest, CreateResponseRequest
-from tunery.protocol.responses import ListedItem
+from tunery.protocol.responses import LISTED
 from tunery.services.answers import Options
 from tunery.wire.requests import from_wire_value
 from tunery.wire.response_events import EventMaker
@@ -37,21 +39,15 @@ FIELDS: dict[str, tuple[list[Any], list[Any]]] = {
     "image": ([], [{"context_compression": "auto"}]),
     "max_tool_calls": ([], [1]),
     "moderation": ([], [{"model": "omni-moderation-latest"}]),
-    "parallel_tool_calls": ([True], [False]),
     "prompt": ([], [{"id": "pmpt_1", "variables": {"a": "b"}}]),
-    "prompt_cache_key": ([], ["key"]),
     "prompt_cache_options": ([], [{"mode": "implicit"}]),
     "prompt_cache_retention": ([], ["24h"]),
     "service_tier": (["auto", "default"], ["flex", "priority", "ultrafast"]),
-    "tool_choice": (
-        ["auto", "none"],
-        ["required", {"type": "function", "name": "f"}, {"type": "web_search_preview"}],
-    ),
-    "tools": ([[]], [[FUNCTION], [{"type": "web_search", "search_context_size": "low"}]]),
 }
 HONOURED = {"model", "input", "instructions", "previous_response_id", "temperature", "top_p"}
 HONOURED |= {"max_output_tokens", "top_logprobs", "include", "store", "stream", "stream_options"}
 HONOURED |= {"metadata", "user", "safety_identifier", "truncation", "text", "reasoning"}
+HONOURED |= {"tools", "tool_choice", "parallel_tool_calls", "prompt_cache_key"}
 
 
 def request(**fields: Any) -> CreateResponseRequest:
@@ -154,7 +150,7 @@ def test_what_is_honoured_is_not_refused() -> None:
         ({"input": None}, "input"),
         ({"personality": "friendly"}, "personality"),
         ({"truncation": "auto"}, "truncation"),
-        ({"tools": [FUNCTION]}, "tools"),
+        ({"tools": [{"type": "web_search"}]}, "tools.0.type"),
         ({"conversation": "conv_1"}, "conversation"),
         ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input.0.type"),
     ],
@@ -170,6 +166,14 @@ def test_a_count_is_refused_what_an_answer_is(fields: dict[str, Any], param: str
 
 QUESTION = {"type": "input_text", "text": "Hi"}
 ANSWER = {"type": "output_text", "text": "Hello", "annotations": []}
+CALL: dict[str, Any] = {
+    "type": "function_call",
+    "call_id": "c",
+    "name": "f",
+    "arguments": "{}",
+}
+OUTPUT: dict[str, Any] = {"type": "function_call_output", "call_id": "c", "output": "1"}
+REFUSAL = {"type": "refusal", "refusal": "No"}
 LIKELIHOOD = {
     "token": "Hello",
     "bytes": list(b"Hello"),
@@ -225,9 +229,12 @@ def test_an_item_of_the_wrong_shape_is_refused_by_its_place(
 @pytest.mark.parametrize(
     ("item", "field"),
     [
-        ({"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}, "type"),
-        ({"type": "function_call_output", "call_id": "c", "output": "1"}, "type"),
-        ({"type": "function_call_output", "call_id": "c", "output": [QUESTION]}, "type"),
+        (CALL | {"namespace": "n"}, "namespace"),
+        (CALL | {"async": True}, "async"),
+        (OUTPUT | {"caller": {"type": "direct"}}, "caller"),
+        (OUTPUT | {"name": "f"}, "name"),
+        (OUTPUT | {"output": [{"type": "input_image", "image_url": "data:"}]}, "output.0.type"),
+        ({"type": "custom_tool_call", "call_id": "c", "name": "f", "input": "x"}, "type"),
         ({"type": "reasoning", "id": "rs_1", "summary": []}, "type"),
         ({"role": "assistant", "content": "x", "phase": "commentary"}, "phase"),
         (
@@ -237,10 +244,6 @@ def test_an_item_of_the_wrong_shape_is_refused_by_its_place(
         (
             {"role": "user", "content": [QUESTION, {"type": "input_file", "file_id": "f"}]},
             "content.1.type",
-        ),
-        (
-            {"role": "assistant", "content": [{"type": "refusal", "refusal": "No"}]},
-            "content.0.type",
         ),
         (
             {"role": "assistant", "content": [{**ANSWER, "annotations": [{"type": "x"}]}]},
@@ -284,7 +287,7 @@ def test_messages_are_kept_in_parts_and_rendered_as_chat() -> None:
     )
     check_request(sent)
     items = from_wire_input(sent.input)
-    listed = [ListedItem.model_validate(item).model_dump() for item in items]
+    listed = [LISTED.validate_python(item).model_dump() for item in items]
     assert listed == list(items)
     assert len({item["id"] for item in items}) == 3
     assert items[2]["id"] == "msg_theirs"
@@ -299,6 +302,8 @@ def test_messages_are_kept_in_parts_and_rendered_as_chat() -> None:
         {"role": "user", "content": [{"type": "text", "text": "Hi"}] * 2},
         {"role": "assistant", "content": [{"type": "text", "text": "Hello"}]},
     ]
+    (refused,) = from_wire_input(request(input=[{"role": "assistant", "content": [REFUSAL]}]).input)
+    assert to_messages([refused])[0]["content"] == [{"type": "text", "text": "No"}]
     check_new(items, [{"id": "msg_other"}])
     with pytest.raises(InvalidRequest, match="Duplicate item found with id msg_theirs") as caught:
         check_new(items, [{"id": "msg_theirs"}])
@@ -323,10 +328,14 @@ def maker(**fields: Any) -> ResponseMaker:
     )
 
 
+def said(cut_off: bool = False) -> Heard:
+    made = Heard(None)
+    made.take(Delta("Hé", 3, "length" if cut_off else "stop", (TOKEN,)))
+    return made
+
+
 def ended(made: ResponseMaker, *, cut_off: bool = False) -> Any:
-    return made.ended(
-        "Hé", [TOKEN], cut_off=cut_off, prompt_tokens=4, completion_tokens=3, ended_at=19
-    )
+    return made.ended(said(cut_off), prompt_tokens=4, completion_tokens=3, ended_at=19)
 
 
 def test_a_response_is_written_as_openai_writes_it() -> None:
@@ -418,13 +427,13 @@ def test_a_stored_response_is_given_as_it_was_answered() -> None:
 @pytest.mark.parametrize("cut_off", [False, True])
 def test_the_events_of_a_stream_are_numbered_and_are_what_the_sdk_knows(cut_off: bool) -> None:
     made = maker()
-    events = EventMaker("msg_1")
+    events = EventMaker(made, said())
     response = ended(made, cut_off=cut_off)
     written = [
-        *events.opening(made.begun()),
-        events.delta(Delta("H", 1)),
-        events.delta(Delta("é", 2, logprobs=(TOKEN,))),
-        *events.closing(response, [TOKEN]),
+        *events.opening(made.begun(), may_call=False),
+        *events.pieces([Said("H")], []),
+        *events.pieces([Said("é")], [TOKEN]),
+        *events.closing(response),
         events.failed(made.failed("Why")),
     ]
     adapter: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)

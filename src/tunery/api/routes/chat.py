@@ -62,10 +62,8 @@ async def _events(answer: chat.ChatAnswer) -> AsyncGenerator[bytes, None]:
 
 
 def _event(chunk: ChatCompletionChunk, with_usage: bool) -> bytes:
-    """Return a chunk as an event: `usage` is there only if asked for, a delta has no nulls."""
+    """Return a chunk as an event: `usage` is there only if asked for."""
     value: dict[str, Any] = chunk.model_dump()
     if not with_usage:
         del value["usage"]
-    for choice in value["choices"]:
-        choice["delta"] = {k: v for k, v in choice["delta"].items() if v is not None}
     return streaming.event(value)

@@ -18,6 +18,7 @@ from tunery.endpoints import responses as endpoint
 from tunery.protocol.base import ListPage
 from tunery.protocol.response_request import CountInputTokensRequest, CreateResponseRequest
 from tunery.protocol.responses import (
+    LISTED,
     InputTokenCount,
     ListedItem,
     ResponseDeleted,
@@ -127,7 +128,7 @@ async def input_items(
         limit=limit,
         order=order,
     )
-    return to_wire_page([ListedItem.model_validate(item) for item in page.items], page.has_more)
+    return to_wire_page([LISTED.validate_python(item) for item in page.items], page.has_more)
 
 
 async def _fetch(request: Request, caller: CallerDependency, response_id: str) -> ResponseObject:
