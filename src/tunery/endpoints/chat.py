@@ -145,7 +145,11 @@ class ChatAnswer:
                 to_wire_choice(index, made.text, self._logprobs(made), made.finish_reason)
                 for index, made in enumerate(generating.made)
             ],
-            usage=to_wire_usage(generating.prepared.prompt_tokens, generating.completion_tokens),
+            usage=to_wire_usage(
+                generating.prepared.prompt_tokens,
+                generating.completion_tokens,
+                generating.cached_tokens,
+            ),
             metadata=self.body.metadata if self.body.store else None,
         )
 

@@ -190,6 +190,7 @@ class ResponseAnswer:
             made.logprobs,
             cut_off=made.finish_reason == "length",
             prompt_tokens=self._generating.prepared.prompt_tokens,
+            cached_tokens=self._generating.cached_tokens,
             completion_tokens=made.completion_tokens,
             ended_at=int(time.time()),
         )

@@ -50,6 +50,8 @@ class EmbeddedEngine:
             async for line in _lines(response.aiter_bytes()):
                 value = orjson.loads(line)
                 if "error" in value:
+                    if value.get("code") == Overloaded.CODE:
+                        raise Overloaded(value["error"])
                     raise Unavailable(value["error"], code="engine_error")
                 delta = _delta(value)
                 yield delta
@@ -84,7 +86,13 @@ class EmbeddedEngine:
         return scores
 
     async def likelihoods(
-        self, token_ids: Sequence[int], base_digest: str, adapter: Adapter | None, top: int
+        self,
+        token_ids: Sequence[int],
+        base_digest: str,
+        adapter: Adapter | None,
+        top: int,
+        *,
+        tenant: str,
     ) -> list[TokenLogprob]:
         """Return how likely the served model finds each token but the first."""
         body = {
@@ -92,6 +100,7 @@ class EmbeddedEngine:
             "base_digest": base_digest,
             "adapter": adapter_name(adapter),
             "top": top,
+            "tenant": tenant,
         }
         response = await self._ask("/likelihoods", body, adapter)
         try:

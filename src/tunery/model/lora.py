@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tunery.model.autograd import apply
+from tunery.model.memory import Pages
 
 
 class _LoraProduct(torch.autograd.Function):
@@ -96,20 +97,21 @@ class ServedLinear(nn.Module):
         self._linear = packed(base)
         self._rows = rows
         dtype = base.weight.dtype
-        self.down = torch.zeros(places, rank, base.in_features, dtype=dtype)
-        self.up = torch.zeros(places, rank, base.out_features, dtype=dtype)  # transposed, scaled
+        self._down = Pages((places, rank, base.in_features), dtype)
+        self._up = Pages((places, rank, base.out_features), dtype)  # transposed, scaled
+        self.down, self.up = self._down.tensor, self._up.tensor
 
     def set(self, place: int, down: Tensor, up: Tensor, scale: float) -> None:
-        """Fill a place; ranks below the stack's are padded with zeros."""
+        """Fill a place; ranks below the stack's are padded with zeros, which take no memory."""
         rank = down.shape[0]
         self.clear(place)
         self.down[place, :rank] = down.to(self.down.dtype)
         self.up[place, :rank] = (up.float() * scale).t().to(self.up.dtype)
 
     def clear(self, place: int) -> None:
-        """Make a place an adapter that changes nothing."""
-        self.down[place].zero_()
-        self.up[place].zero_()
+        """Make a place an adapter that changes nothing, and give its memory back."""
+        self._down.clear(self.down[place])
+        self._up.clear(self.up[place])
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the product; x is [1, T, K]."""

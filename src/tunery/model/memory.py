@@ -7,6 +7,7 @@ import math
 import mmap
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 import torch
 from torch import Tensor
@@ -23,10 +24,8 @@ class Pages:
         size = math.prod(shape) * torch.empty(0, dtype=dtype).element_size()
         self._map = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         if sys.platform == "linux":
-            try:
+            with suppress(OSError):  # a kernel that was built without large pages
                 self._map.madvise(mmap.MADV_NOHUGEPAGE)
-            except OSError:  # a kernel that was built without large pages
-                pass
         raw = torch.frombuffer(self._map, dtype=torch.uint8)
         self._start = raw.data_ptr()
         self.tensor = raw.view(dtype).view(*shape)

@@ -13,6 +13,7 @@ from tunery.protocol.response_request import (
 )
 from tunery.protocol.responses import (
     IncompleteDetails,
+    InputTokensDetails,
     LikelyToken,
     OutputMessage,
     OutputTextPart,
@@ -153,6 +154,7 @@ class ResponseMaker:
         prompt_tokens: int,
         completion_tokens: int,
         ended_at: int,
+        cached_tokens: int = 0,
     ) -> ResponseObject:
         """Return the response with its answer; `cut_off` says that the answer met its limit."""
         message = OutputMessage(
@@ -167,6 +169,7 @@ class ResponseMaker:
             output=[message],
             usage=ResponseUsage(
                 input_tokens=prompt_tokens,
+                input_tokens_details=InputTokensDetails(cached_tokens=cached_tokens),
                 output_tokens=completion_tokens,
                 total_tokens=prompt_tokens + completion_tokens,
             ),
