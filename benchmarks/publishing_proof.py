@@ -24,8 +24,10 @@ from tunery.domain.jobs import Adapter, Job, JobStatus
 from tunery.domain.ports.training import ProofRequest
 from tunery.domain.tenants import Tenant
 from tunery.engine.adapters import AdapterStack
+from tunery.engine.row import Row
 from tunery.engine.sampling import Sampling
-from tunery.engine.scheduler import Limits, Row, Scheduler, idle_callback
+from tunery.engine.scheduler import Scheduler, idle_callback
+from tunery.engine.seats import Limits
 from tunery.model import adapter_file
 from tunery.model.adapter_file import AdapterWeights
 from tunery.model.base import compute_dtype, load_base
@@ -99,9 +101,9 @@ def main() -> None:
     expected = PeftReference(blobs, Path(base.path), 0).score(request)[0]
 
     network = load_base(Path(base.path), compute_dtype())
-    stack = AdapterStack(network, 4, 32)
+    stack = AdapterStack(network, 4, 32, 2**30)
     scheduler = Scheduler(
-        network, stack, renderer_of(base).tokenizer, Limits(16, 2048, 999, 512, 96)
+        network, stack, renderer_of(base).tokenizer, Limits(16, 2048, 999, 512, 96, 2**30)
     )
 
     def served(weights: AdapterWeights | None) -> Scores:

@@ -22,9 +22,10 @@ class EngineSettings(BaseModel):
     host: str = Field("127.0.0.1", description="address the engine listens on")
     port: int = Field(0, ge=0, le=65535, description="its port; 0 takes a free one")
     threads: int = Field(0, ge=0, le=256, description="compute threads; 0 takes every core")
-    rows: int = Field(16, ge=1, le=256, description="answers made at the same time")
+    rows: int = Field(32, ge=1, le=256, description="answers made at the same time")
     context_tokens: int = Field(8192, ge=64, description="longest prompt and answer together")
-    adapters: int = Field(16, ge=1, le=1024, description="tuned models in memory at a time")
+    adapters: int = Field(128, ge=1, le=1024, description="tuned models in memory at a time")
+    adapter_bytes: int = Field(2**30, ge=2**20, description="memory of all of them together")
     max_rank: int = Field(32, ge=1, le=256, description="highest adapter rank accepted")
     native: Literal["auto", "off"] = Field(
         "auto", description="auto compiles faster operations where a compiler is found"
@@ -33,10 +34,13 @@ class EngineSettings(BaseModel):
         True, description="native steps of few rows read weights of eight bits, if those are close"
     )
     queue: int = Field(256, ge=1, description="waiting requests before 503 is answered")
-    prefill_tokens: int = Field(512, ge=16, description="prompt tokens computed in one step")
-    prefill_tokens_busy: int = Field(
-        96, ge=16, description="the same while other rows decode: keeps their pace"
+    cache_bytes: int = Field(
+        2 * 2**30, ge=2**20, description="memory of all texts' keys and values together"
     )
+    prefill_tokens: int = Field(
+        512, ge=16, description="prompt tokens in a step; a (1 + d)th of it while d answers go on"
+    )
+    prefill_tokens_busy: int = Field(96, ge=16, description="but no fewer than these")
 
 
 class TrainingSettings(BaseModel):

@@ -26,8 +26,10 @@ from tunery.domain.ports.blobs import BlobStore
 from tunery.domain.ports.engine import Delta
 from tunery.engine.adapters import AdapterStack
 from tunery.engine.embedding import EmbeddingServer
+from tunery.engine.row import Row
 from tunery.engine.sampling import Sampling
-from tunery.engine.scheduler import Limits, Row, Scheduler
+from tunery.engine.scheduler import Scheduler
+from tunery.engine.seats import Limits
 from tunery.engine.server import EngineServer, start_thread
 from tunery.engine.text import TextStream
 from tunery.model import adapter_file
@@ -176,10 +178,12 @@ def make_scheduler(
     places: int = 2,
     prefill: int = 64,
     busy: int = 16,
+    cache_bytes: int = 2**30,
 ) -> Scheduler:
     network = load_base(folder, dtype)
-    adapters = AdapterStack(network, places, max_rank=8)
-    return Scheduler(network, adapters, tokenizer, Limits(rows, context, queue, prefill, busy))
+    adapters = AdapterStack(network, places, max_rank=8, most_bytes=2**30)
+    limits = Limits(rows, context, queue, prefill, busy, cache_bytes)
+    return Scheduler(network, adapters, tokenizer, limits)
 
 
 def ask(
@@ -191,6 +195,7 @@ def ask(
     adapter: str | None = None,
     sampling: Sampling | None = None,
     stop: tuple[str, ...] = (),
+    tenant: str = "",
 ) -> Answer:
     """Submit a row and return what will be heard of it."""
     deltas: list[Delta] = []
@@ -203,6 +208,7 @@ def ask(
         text=TextStream(tokenizer, stop),
         on_delta=deltas.append,
         on_end=ends.append,
+        tenant=tenant,
     )
     scheduler.submit(row)
     return Answer(row, deltas, ends)

@@ -73,8 +73,10 @@ class Conflict(TuneryError):
 class Overloaded(TuneryError):
     """No room now; `retry_after_s` says when to ask again."""
 
+    CODE = "server_is_overloaded"
+
     def __init__(self, message: str, *, retry_after_s: int = 1) -> None:
-        super().__init__(message, code="server_is_overloaded")
+        super().__init__(message, code=self.CODE)
         self.retry_after_s = retry_after_s
 
 

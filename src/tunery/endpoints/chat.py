@@ -160,7 +160,11 @@ class ChatAnswer:
                 )
                 for index, heard in enumerate(self._heard)
             ],
-            usage=to_wire_usage(generating.prepared.prompt_tokens, generating.completion_tokens),
+            usage=to_wire_usage(
+                generating.prepared.prompt_tokens,
+                generating.completion_tokens,
+                generating.cached_tokens,
+            ),
             metadata=self.body.metadata if self.body.store else None,
         )
 

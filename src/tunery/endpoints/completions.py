@@ -59,7 +59,7 @@ async def begin(parts: Parts, caller: Caller, value: Any) -> "CompletionAnswer":
     ]
     if body.max_tokens == 0:
         prepared = replace(prepared, generations=())
-    return CompletionAnswer(parts, body, Generating(parts, caller, prepared), echoes)
+    return CompletionAnswer(parts, caller, body, Generating(parts, caller, prepared), echoes)
 
 
 @dataclass(slots=True)
@@ -77,12 +77,14 @@ class CompletionAnswer:
     def __init__(
         self,
         parts: Parts,
+        caller: Caller,
         body: CreateCompletionRequest,
         generating: Generating,
         echoes: list[_Echo],
     ) -> None:
         self.body = body
         self._parts = parts
+        self._caller = caller
         self._generating = generating
         self._echoes = echoes
         self._n = body.n or 1
@@ -153,7 +155,11 @@ class CompletionAnswer:
             rest: list[TokenLogprob] = []
             if len(echo.ids) > 1:
                 rest = await self._parts.engine.likelihoods(
-                    echo.ids, model.base.digest, adapter, self.body.logprobs
+                    echo.ids,
+                    model.base.digest,
+                    adapter,
+                    self.body.logprobs,
+                    tenant=self._caller.tenant.project_id,
                 )
             echo.tokens = [first, *rest]
 
@@ -196,7 +202,9 @@ class CompletionAnswer:
 
     def _usage(self) -> Any:
         return to_wire_usage(
-            self._generating.prepared.prompt_tokens, self._generating.completion_tokens
+            self._generating.prepared.prompt_tokens,
+            self._generating.completion_tokens,
+            self._generating.cached_tokens,
         )
 
 

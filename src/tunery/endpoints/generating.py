@@ -24,6 +24,7 @@ class Made:
     completion_tokens: int = 0
     finish_reason: str | None = None
     logprobs: list[TokenLogprob] = field(default_factory=list)
+    cached_tokens: int = 0
 
     def add(self, delta: Delta) -> None:
         """Take the next piece."""
@@ -31,6 +32,7 @@ class Made:
         self.logprobs += delta.logprobs
         self.completion_tokens = delta.completion_tokens
         self.finish_reason = delta.finish_reason
+        self.cached_tokens = delta.cached_tokens
 
     def as_delta(self) -> Delta:
         """Return all that was made as one piece."""
@@ -54,6 +56,18 @@ class Generating:
     def completion_tokens(self) -> int:
         """Return the tokens made so far, of all choices."""
         return sum(one.completion_tokens for one in self.made)
+
+    @property
+    def cached_tokens(self) -> int:
+        """Return the prompts' tokens that had been computed before.
+
+        Of the choices of one prompt, which is charged once, the least counts.
+        """
+        least: dict[tuple[int, ...], int] = {}
+        for generation, made in zip(self.prepared.generations, self.made, strict=True):
+            prompt = tuple(generation.prompt_ids)
+            least[prompt] = min(made.cached_tokens, least.get(prompt, made.cached_tokens))
+        return sum(least.values())
 
     @property
     def fingerprint(self) -> str:

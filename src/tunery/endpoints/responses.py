@@ -208,6 +208,7 @@ class ResponseAnswer:
         response = self._maker.ended(
             self._heard,
             prompt_tokens=self._generating.prepared.prompt_tokens,
+            cached_tokens=self._generating.cached_tokens,
             completion_tokens=made.completion_tokens,
             ended_at=int(time.time()),
         )

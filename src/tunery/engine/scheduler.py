@@ -1,14 +1,17 @@
 """Continuous batching: one step after another, each with whatever rows there are.
 
 A step computes one token for every row that decodes and a piece of the prompts that wait, base and
-tuned rows together. All of it runs on the one thread that calls `run`; other threads only put
-commands into the inbox, and hear of results through the callbacks they gave.
+tuned rows together. Tenants take turns, and share what a step computes of prompts. What was
+computed of a text is used for another one that begins alike, of the same tenant and model only: the
+numbers are those of computing it afresh, up to the rounding of products of another shape (1e-5 in
+float32; in bfloat16 the last bits, as between any two batches).
+
+All of it runs on the one thread that calls `run`; other threads only put commands into the inbox,
+and hear of results through the callbacks they gave.
 """
 
 import queue
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,8 +22,12 @@ from tunery.datasets.tokenizer import TextTokenizer
 from tunery.domain.errors import Overloaded, TuneryError
 from tunery.domain.ports.engine import Delta, TokenLogprob
 from tunery.engine.adapters import AdapterStack
+from tunery.engine.row import Row
 from tunery.engine.sampling import Likelihood, Sampling, likelihoods, sample
+from tunery.engine.seats import Limits, Seats
+from tunery.engine.slots import Slots
 from tunery.engine.text import TextStream
+from tunery.engine.waiting import FairQueue, fair_shares
 from tunery.model.attention import CachedLayout, SlotCache
 from tunery.model.base import BaseNetwork
 from tunery.model.lora import Packed, packed
@@ -32,58 +39,11 @@ class NotResident(TuneryError):
     """The adapter is not in memory: its files are to be sent first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The scheduler's bounds."""
-
-    rows: int
-    context_tokens: int
-    queue: int
-    prefill_tokens: int
-    prefill_tokens_busy: int
-
-
-@dataclass(slots=True, eq=False)
-class Row:
-    """One answer in the making, or one text being scored.
-
-    `on_delta` and `on_end` are called on the scheduler's thread. A row with `scores` makes no
-    token: it collects the log-probability of each token of its prompt.
-    """
-
-    prompt_ids: Sequence[int]
-    adapter: str | None
-    max_tokens: int
-    sampling: Sampling
-    text: TextStream | None
-    on_delta: Callable[[Delta], None]
-    on_end: Callable[[TuneryError | None], None]
-    scores: list[float] | None = None
-    cancelled: bool = False
-    place: int = -1
-    slot: int = -1
-    computed: int = 0  # tokens whose keys and values are in the slot
-    made: list[int] = field(default_factory=list)
-    told: int = 0  # tokens whose log-probabilities have been given out
-    untold: list[TokenLogprob] = field(default_factory=list)
-
-    @property
-    def decodes(self) -> bool:
-        """Whether the prompt is computed and the row makes one token a step."""
-        return bool(self.made)
-
-    def tell(self) -> tuple[TokenLogprob, ...]:
-        """Return the log-probabilities that are due: of the tokens whose text is given out."""
-        if self.text is None or not self.untold:
-            return ()
-        due = tuple(self.untold[: self.text.delivered - self.told])
-        del self.untold[: len(due)]
-        self.told += len(due)
-        return due
-
-
 class Scheduler:
-    """Owns the network, the cache and the rows."""
+    """Owns the network, the cache and the rows.
+
+    Raises TuneryError where the bound on the cache's memory holds no text of the longest length.
+    """
 
     def __init__(
         self,
@@ -97,17 +57,18 @@ class Scheduler:
         self._tokenizer = tokenizer
         self._limits = limits
         self._head: Callable[[Tensor], Tensor] = packed(network.head.weight, network.head.bias)
+        slots = limits.rows + 1 + limits.rows // 4  # what is kept outlives a full house
         self._cache = SlotCache(
             network.layers,
-            limits.rows,
+            slots,
             network.key_value_heads,
             limits.context_tokens,
             network.head_size,
             network.dtype,
         )
-        self._free_slots = list(range(limits.rows))
-        self._active: dict[int, Row] = {}
-        self._waiting: deque[Row] = deque()
+        self._waiting: FairQueue[Row] = FairQueue(limits.queue)
+        self._seats = Seats(self._waiting, Slots(self._cache, slots), limits)
+        self._active = self._seats.rows
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._work: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
 
@@ -139,15 +100,24 @@ class Scheduler:
     # ---- on the scheduler's thread
 
     def submit(self, row: Row) -> None:
-        """Queue a row; raise NotResident or Overloaded."""
-        if len(self._waiting) >= self._limits.queue:
-            raise Overloaded("The engine's queue is full; try again.")
+        """Queue a row; raise NotResident or Overloaded.
+
+        Where the queue is full, the newest row of the tenant with the most may end with Overloaded
+        in its stead.
+        """
         if row.adapter is not None:
             place = self.adapters.acquire(row.adapter)
             if place is None:
                 raise NotResident("The adapter is not in memory.")
             row.place = place
-        self._waiting.append(row)
+        try:
+            lost = self._waiting.put(row.tenant, row, len(row.prompt_ids))
+        except Overloaded:
+            self._let_go(row)
+            raise
+        if lost is not None:
+            self._let_go(lost)
+            lost.on_end(Overloaded("The engine's queue is full; try again."))
 
     def run(self) -> None:
         """Work until `stop`."""
@@ -186,10 +156,7 @@ class Scheduler:
     def step(self) -> None:
         """Compute one step; a failure ends the rows in it, and only those."""
         self._drop_cancelled()
-        while self._waiting and self._free_slots:
-            row = self._waiting.popleft()
-            row.slot = self._free_slots.pop(0)
-            self._active[row.slot] = row
+        self._seats.fill()
         if not self._active:
             return
         try:
@@ -200,13 +167,14 @@ class Scheduler:
                 self._end(row, TuneryError(f"The engine failed: {error}", code="engine_error"))
 
     def _compute(self) -> None:
+        self._seats.make_room()
         decoding = sorted((r for r in self._active.values() if r.decodes), key=lambda r: r.slot)
-        pieces = self._pieces(bool(decoding))
+        pieces = self._pieces(len(decoding))
         ids = [row.made[-1] for row in decoding]
         positions = [row.computed for row in decoding]
         places = [row.place for row in decoding]
         for row, count in pieces:
-            ids += row.prompt_ids[row.computed : row.computed + count]
+            ids += row.ids(row.computed, count)
             positions += range(row.computed, row.computed + count)
             places += [row.place] * count
         padding = -len(ids) % _ROUND_ROWS if len(ids) > _ROUND_ROWS else 0
@@ -222,15 +190,27 @@ class Scheduler:
         hidden = self._network.hidden(torch.tensor(ids + [0] * padding), layout)
         self._finish_step(decoding, pieces, hidden)
 
-    def _pieces(self, busy: bool) -> list[tuple[Row, int]]:
-        """Return which prompts go on in this step, and by how many tokens; oldest first."""
-        budget = self._limits.prefill_tokens_busy if busy else self._limits.prefill_tokens
+    def _pieces(self, decoding: int) -> list[tuple[Row, int]]:
+        """Return which prompts go on in this step, and by how many tokens; oldest first.
+
+        Tenants share the step's tokens, so that a short prompt waits for nobody's long ones.
+        """
+        budget = self._limits.prefill_tokens
+        if decoding:
+            budget = max(self._limits.prefill_tokens_busy, budget // (1 + decoding))
+        rows = [
+            row for row in self._active.values() if not row.decodes and not self._seats.waits(row)
+        ]
+        wanted: dict[str, int] = {}
+        for row in rows:
+            wanted[row.tenant] = wanted.get(row.tenant, 0) + row.left
+        shares = fair_shares(wanted, budget)
         pieces = []
-        for row in self._active.values():
-            if budget > 0 and not row.decodes:
-                count = min(budget, len(row.prompt_ids) - row.computed)
+        for row in rows:
+            count = min(shares[row.tenant], row.left)
+            if count:
                 pieces.append((row, count))
-                budget -= count
+                shares[row.tenant] -= count
         return pieces
 
     def _finish_step(
@@ -245,7 +225,7 @@ class Scheduler:
             if row.scores is not None:
                 self._score(row, count, hidden[first : first + count])
             row.computed += count
-            if row.computed == len(row.prompt_ids):
+            if not row.left:
                 if row.scores is None:
                     rows.append(row)
                     wanted.append(first + count - 1)
@@ -256,6 +236,7 @@ class Scheduler:
             logits = self._head(hidden[torch.tensor(wanted)])
             found = sample(logits, [row.sampling for row in rows])
             for row, (token, likelihood) in zip(rows, found, strict=True):
+                self._waiting.count(row.tenant, 1)
                 grammar = row.sampling.grammar
                 if grammar is not None and grammar.failure is not None:
                     self._end(row, refusal(grammar.failure))
@@ -317,15 +298,16 @@ class Scheduler:
 
     def _end(self, row: Row, error: TuneryError | None) -> None:
         if row.slot >= 0:
-            del self._active[row.slot]
-            self._cache.clear(row.slot, len(row.prompt_ids) + len(row.made))
-            self._free_slots.append(row.slot)
-            self._free_slots.sort()  # low slots first: rows that decode stand side by side
+            self._seats.leave(row, keep=error is None)
+            self._waiting.end(row.tenant)
         else:
-            self._waiting.remove(row)
+            self._waiting.remove(row.tenant, row)
+        self._let_go(row)
+        row.on_end(error)
+
+    def _let_go(self, row: Row) -> None:
         if row.adapter is not None:
             self.adapters.release(row.adapter)
-        row.on_end(error)
 
 
 def _complete(row: Row) -> bool:

@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import threading
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Annotated, Any
 
 import orjson
@@ -23,8 +24,9 @@ from tunery.domain.errors import InvalidRequest, Overloaded, TuneryError
 from tunery.domain.ports.engine import Delta
 from tunery.engine.between_steps import between_steps
 from tunery.engine.grammar import GrammarCompiler
+from tunery.engine.row import Row
 from tunery.engine.sampling import Sampling
-from tunery.engine.scheduler import NotResident, Row, Scheduler, idle_callback
+from tunery.engine.scheduler import NotResident, Scheduler, idle_callback
 from tunery.engine.text import TextStream
 from tunery.model import adapter_file
 
@@ -91,6 +93,7 @@ class LikelihoodsBody(BaseModel):
     base_digest: str
     adapter: str | None
     top: int = Field(ge=0, le=20)
+    tenant: str = ""
 
 
 class EngineServer:
@@ -159,6 +162,7 @@ class EngineServer:
             text=TextStream(self._tokenizer, tuple(body.stop)),
             on_delta=deliver,
             on_end=deliver,
+            tenant=body.tenant,
         )
         await self._on_scheduler(lambda: self._scheduler.submit(row))
         return _RowStream(self._lines(row, results), lambda: self._cancel(row))
@@ -171,7 +175,8 @@ class EngineServer:
                 if isinstance(result, TuneryError):
                     yield orjson.dumps({"error": result.message, "code": result.code}) + b"\n"
                     return
-                yield orjson.dumps(result, default=bytes.hex) + b"\n"
+                told = replace(result, cached_tokens=row.cached)
+                yield orjson.dumps(told, default=bytes.hex) + b"\n"
         finally:
             self._cancel(row)
 
@@ -184,17 +189,19 @@ class EngineServer:
         """Return log-probabilities, computed by the path that answers requests."""
         for ids in body.token_ids:
             self._check(body.base_digest, ids, 0)
-        rows = (self._scored(ids, body.adapter, None) for ids in body.token_ids)
+        rows = (self._scored(ids, body.adapter) for ids in body.token_ids)
         return [row.scores or [] for row in await asyncio.gather(*rows)]
 
     async def likelihoods(self, body: LikelihoodsBody) -> Response:
         """Return how likely each token but the first is, and the likeliest ones in its place."""
         self._check(body.base_digest, body.token_ids, 0)
-        row = await self._scored(body.token_ids, body.adapter, body.top)
+        row = await self._scored(body.token_ids, body.adapter, body.top, body.tenant)
         told = orjson.dumps(row.untold, default=bytes.hex)
         return Response(told, media_type="application/json")
 
-    async def _scored(self, ids: list[int], adapter: str | None, top: int | None) -> Row:
+    async def _scored(
+        self, ids: list[int], adapter: str | None, top: int | None = None, tenant: str = ""
+    ) -> Row:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
 
@@ -214,6 +221,7 @@ class EngineServer:
             on_delta=idle_callback,
             on_end=ended,
             scores=[],
+            tenant=tenant,
         )
         await self._on_scheduler(lambda: self._scheduler.submit(row))
         try:

@@ -66,6 +66,8 @@ class EmbeddedEngine:
                 if "error" in value:
                     if value.get("code") == INVALID_GRAMMAR:
                         raise InvalidRequest(value["error"], code=INVALID_GRAMMAR)
+                    if value.get("code") == Overloaded.CODE:
+                        raise Overloaded(value["error"])
                     raise Unavailable(value["error"], code="engine_error")
                 delta = _delta(value)
                 yield delta
@@ -100,7 +102,13 @@ class EmbeddedEngine:
         return scores
 
     async def likelihoods(
-        self, token_ids: Sequence[int], base_digest: str, adapter: Adapter | None, top: int
+        self,
+        token_ids: Sequence[int],
+        base_digest: str,
+        adapter: Adapter | None,
+        top: int,
+        *,
+        tenant: str,
     ) -> list[TokenLogprob]:
         """Return how likely the served model finds each token but the first."""
         body = {
@@ -108,6 +116,7 @@ class EmbeddedEngine:
             "base_digest": base_digest,
             "adapter": adapter_name(adapter),
             "top": top,
+            "tenant": tenant,
         }
         response = await self._ask("/likelihoods", body, adapter)
         try:

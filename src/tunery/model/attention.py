@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Protocol, cast
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import AttentionInterface
 
 from tunery.model.autograd import apply
+from tunery.model.memory import Pages
 
 NAME = "tunery"
 _ROUND_TOKENS = 32
@@ -182,10 +182,10 @@ class _GroupedAttention(torch.autograd.Function):
 
 
 class SlotCache:
-    """Keys and values of the answers in progress: one slot each, [slots + 1, K, context, D].
+    """Keys and values of texts in progress or kept: a slot each, [slots + 1, K, context, D].
 
-    The last slot is scratch: rows that only fill a batch up write there. Pages that were never
-    written cost no memory.
+    The last slot is scratch: rows that only fill a batch up write there. Memory is taken as tokens
+    are written, and given back as they are cleared.
     """
 
     def __init__(
@@ -193,21 +193,29 @@ class SlotCache:
     ) -> None:
         context = -(-context // _ROUND_KEYS) * _ROUND_KEYS
         shape = (slots + 1, heads, context, size)
-        self.keys = [_untouched_zeros(shape, dtype) for _ in range(layers)]
-        self.values = [_untouched_zeros(shape, dtype) for _ in range(layers)]
+        self._pages = [Pages(shape, dtype) for _ in range(2 * layers)]
+        self.keys = [pages.tensor for pages in self._pages[:layers]]
+        self.values = [pages.tensor for pages in self._pages[layers:]]
         self.scratch = slots
+        self._token_bytes = 2 * layers * heads * size * self.keys[0].element_size()
 
-    def clear(self, slot: int, tokens: int) -> None:
-        """Forget a slot's first `tokens`: no mask hides numbers that are large enough."""
+    def bytes_of(self, tokens: int) -> int:
+        """Return the memory that a slot of so many tokens takes."""
+        return -(-tokens // _ROUND_KEYS) * _ROUND_KEYS * self._token_bytes
+
+    def copy(self, source: int, target: int, tokens: int) -> None:
+        """Write the first `tokens` of one slot into another."""
         for tensor in (*self.keys, *self.values):
-            tensor[slot, :, :tokens].zero_()
+            tensor[target, :, :tokens] = tensor[source, :, :tokens]
 
+    def clear(self, slot: int, first: int, end: int) -> None:
+        """Forget a slot's tokens from `first` to `end`.
 
-def _untouched_zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Return zeros whose memory is taken only where it is written: torch.zeros writes it all."""
-    size = torch.empty(0, dtype=dtype).element_size()
-    raw = np.zeros(math.prod(shape) * size, dtype=np.uint8)
-    return torch.from_numpy(raw).view(dtype).view(shape)
+        A mask hides them from the tokens before, but no mask hides numbers that are large enough.
+        """
+        for pages in self._pages:
+            for head in pages.tensor[slot]:
+                pages.clear(head[first:end])
 
 
 class CachedLayout:

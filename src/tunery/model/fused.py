@@ -195,6 +195,7 @@ class FusedDecoder:
             layout.decoding,
             layout.pieces,
             self.rows.places,
+            self.rows.ranks,
             layout.cache.keys,
             layout.cache.values,
         )

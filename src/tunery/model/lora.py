@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tunery.model.autograd import apply
+from tunery.model.memory import Pages
 
 
 class _LoraProduct(torch.autograd.Function):
@@ -63,13 +64,16 @@ class AdapterRows:
     """Which adapter each row of the current step uses: shared by all stacks of a model.
 
     `places` has the index in the stacks, -1 for the base. One place for all rows is the quick way;
-    a mix multiplies every used place and masks what is not the row's own. Whoever gives the stacks
-    other tensors raises `version`.
+    a mix multiplies every used place and masks what is not the row's own. `ranks` are those of the
+    adapters in the places, `rank` the highest of a step. Whoever gives the stacks other tensors
+    raises `version`.
     """
 
     def __init__(self, places: int, rank: int, dtype: torch.dtype) -> None:
-        self._places, self._rank, self._dtype = places, rank, dtype
+        self._dtype = dtype
+        self.ranks = torch.full((places,), rank, dtype=torch.int32)
         self.version = 0
+        self.rank = rank
         self.places = torch.zeros(0, dtype=torch.int32)
         self.only: int | None = None
         self.mask: Tensor | None = None
@@ -82,13 +86,14 @@ class AdapterRows:
         self.only, self.mask, self.used = None, None, None
         if not used:
             return
+        self.rank = int(self.ranks[used].max())
         if len(used) == 1 and len(set(rows)) == 1:
             self.only = used[0]
             return
         column = {place: i for i, place in enumerate(used)}
         index = torch.tensor([column.get(place, -1) for place in rows])
         own = (index[:, None] == torch.arange(len(used))[None]).to(self._dtype)
-        self.mask = own.repeat_interleave(self._rank, dim=1)
+        self.mask = own.repeat_interleave(self.rank, dim=1)
         self.used = torch.tensor(used)
 
 
@@ -110,11 +115,12 @@ class AdapterStacks:
     ) -> None:
         self.outputs = outputs
         self.order = order
-        self.down = torch.zeros(places, rank, inputs, dtype=dtype)
-        self.up = torch.zeros(places, rank, outputs, dtype=dtype)
+        self._down = Pages((places, rank, inputs), dtype)
+        self._up = Pages((places, rank, outputs), dtype)
+        self.down, self.up = self._down.tensor, self._up.tensor
 
     def set(self, place: int, down: Tensor, up: Tensor, scale: float) -> None:
-        """Fill a place; ranks below the stack's are padded with zeros."""
+        """Fill a place; ranks below the stack's are padded with zeros, which take no memory."""
         rank = down.shape[0]
         self.clear(place)
         if self.order is not None:
@@ -123,18 +129,19 @@ class AdapterStacks:
         self.up[place, :rank] = (up.float() * scale).t().to(self.up.dtype)
 
     def clear(self, place: int) -> None:
-        """Make a place an adapter that changes nothing."""
-        self.down[place].zero_()
-        self.up[place].zero_()
+        """Make a place an adapter that changes nothing, and give its memory back."""
+        self._down.clear(self.down[place])
+        self._up.clear(self.up[place])
 
     def add(self, y: Tensor, x: Tensor, rows: AdapterRows) -> None:
         """Add to y, [T, N], what each row's own adapter makes of x, [T, K]."""
         if rows.only is not None:
-            y.addmm_(x @ self.down[rows.only].t(), self.up[rows.only])
+            own = rows.only, slice(rows.rank)
+            y.addmm_(x @ self.down[own].t(), self.up[own])
         elif rows.mask is not None and rows.used is not None:
-            down = self.down[rows.used].flatten(0, 1)
+            down = self.down[:, : rows.rank][rows.used].flatten(0, 1)
             low = (x @ down.t()).mul_(rows.mask)
-            y.addmm_(low, self.up[rows.used].flatten(0, 1))
+            y.addmm_(low, self.up[:, : rows.rank][rows.used].flatten(0, 1))
 
 
 class ServedLinear(nn.Module):

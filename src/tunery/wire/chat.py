@@ -23,7 +23,7 @@ from tunery.protocol.chat_completion import (
     ToolCallDelta,
     TopLogprob,
 )
-from tunery.protocol.usage import CompletionUsage
+from tunery.protocol.usage import CompletionUsage, PromptTokensDetails
 from tunery.wire.messages import check_messages
 from tunery.wire.refusals import check_stream_options, refuse_fields
 from tunery.wire.tools import check_tools
@@ -75,12 +75,15 @@ def check_request(request: CreateChatCompletionRequest) -> None:
         )
 
 
-def to_wire_usage(prompt_tokens: int, completion_tokens: int) -> CompletionUsage:
-    """Return the tokens billed."""
+def to_wire_usage(
+    prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0
+) -> CompletionUsage:
+    """Return the tokens billed, and how many of the prompt's had been computed before."""
     return CompletionUsage(
         prompt_tokens=prompt_tokens,
         completion_tokens=completion_tokens,
         total_tokens=prompt_tokens + completion_tokens,
+        prompt_tokens_details=PromptTokensDetails(cached_tokens=cached_tokens),
     )
 
 

@@ -19,6 +19,7 @@ from tunery.protocol.response_request import (
 from tunery.protocol.response_tools import FlatToolChoice
 from tunery.protocol.responses import (
     IncompleteDetails,
+    InputTokensDetails,
     LikelyToken,
     OutputFunctionCall,
     OutputMessage,
@@ -190,6 +191,7 @@ class ResponseMaker:
         prompt_tokens: int,
         completion_tokens: int,
         ended_at: int,
+        cached_tokens: int = 0,
     ) -> ResponseObject:
         """Return the response with its answer: text, where there is any or no call, and calls."""
         cut_off = heard.finish_reason == "length"
@@ -207,6 +209,7 @@ class ResponseMaker:
             output=output,
             usage=ResponseUsage(
                 input_tokens=prompt_tokens,
+                input_tokens_details=InputTokensDetails(cached_tokens=cached_tokens),
                 output_tokens=completion_tokens,
                 total_tokens=prompt_tokens + completion_tokens,
             ),

@@ -11,7 +11,8 @@ from tunery.domain.errors import Unavailable
 from tunery.engine.adapters import AdapterStack
 from tunery.engine.embedding import EmbeddingServer
 from tunery.engine.native import adopt
-from tunery.engine.scheduler import Limits, Scheduler
+from tunery.engine.scheduler import Scheduler
+from tunery.engine.seats import Limits
 from tunery.engine.server import EngineServer, start_thread
 from tunery.model.base import compute_dtype, load_base
 from tunery.settings import Settings
@@ -36,13 +37,14 @@ def build_engine(settings: Settings) -> tuple[FastAPI, Scheduler, str]:
                 f"The base model cannot be loaded from {base.path}: {error}"
             ) from None
         vocabulary.append(network.head.weight.shape[0])
-        adapters = AdapterStack(network, wanted.adapters, wanted.max_rank)
+        adapters = AdapterStack(network, wanted.adapters, wanted.max_rank, wanted.adapter_bytes)
         limits = Limits(
             rows=wanted.rows,
             context_tokens=context,
             queue=wanted.queue,
             prefill_tokens=wanted.prefill_tokens,
             prefill_tokens_busy=wanted.prefill_tokens_busy,
+            cache_bytes=wanted.cache_bytes,
         )
         scheduler = Scheduler(network, adapters, tokenizer, limits)
         if wanted.native == "auto":

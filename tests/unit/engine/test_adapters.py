@@ -19,7 +19,7 @@ def weights(tiny_model: Path) -> AdapterWeights:
 
 @pytest.fixture
 def stack(tiny_model: Path) -> AdapterStack:
-    return AdapterStack(load_base(tiny_model, torch.float32), 2, 4)
+    return AdapterStack(load_base(tiny_model, torch.float32), 2, 4, 2**30)
 
 
 def test_an_unknown_adapter_has_no_place(stack: AdapterStack) -> None:

@@ -26,8 +26,9 @@ from support.networks import (
 from tunery.datasets.tokenizer import TextTokenizer
 from tunery.domain.errors import Overloaded, TuneryError
 from tunery.domain.ports.engine import TokenLogprob
+from tunery.engine.row import Row
 from tunery.engine.sampling import Sampling
-from tunery.engine.scheduler import NotResident, Row, Scheduler, idle_callback
+from tunery.engine.scheduler import NotResident, Scheduler, idle_callback
 from tunery.engine.server import start_thread
 from tunery.model import adapter_file
 from tunery.model.adapter_file import AdapterWeights, BadAdapter

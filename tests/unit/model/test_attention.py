@@ -137,7 +137,7 @@ def test_pieces_then_decoding_in_mixed_slots_and_adapters_equals_each_row_whole_
 ) -> None:
     adapters = [random_adapter(tiny_model, seed) for seed in (1, 2)]
     network = load_base(tiny_model, torch.float32)
-    stack = AdapterStack(network, 2, 4)
+    stack = AdapterStack(network, 2, 4, 2**30)
     places = []
     for name, weights in zip("ab", adapters, strict=True):
         stack.load(name, weights)
@@ -168,7 +168,7 @@ def test_a_context_that_is_no_multiple_of_the_window_can_be_filled_to_its_end(
     tiny_model: Path,
 ) -> None:
     network = load_base(tiny_model, torch.float32)
-    run = _Cached(network, AdapterStack(network, 1, 4), 70, 0.0, 0)
+    run = _Cached(network, AdapterStack(network, 1, 4, 2**30), 70, 0.0, 0)
     run.add(3, tokens(70, 0), -1)
     run.step([], [(3, 60)])
     for _ in range(10):

@@ -69,7 +69,7 @@ def test_a_replaced_linear_is_the_one_that_computes(tiny_model: Path) -> None:
 
 def test_bfloat16_stays_close_to_float32(tiny_model: Path) -> None:
     network = load_base(tiny_model, torch.bfloat16)
-    AdapterStack(network, 1, 4)
+    AdapterStack(network, 1, 4, 2**30)
     ids = tokens(64, 0)
     with torch.no_grad():
         hidden = network.hidden(torch.tensor(ids), PackedLayout([64], torch.bfloat16))

@@ -34,7 +34,7 @@ class Decoding:
     def __init__(self, folder: Path, *, eight_bits: bool | None = None) -> None:
         self.network: BaseNetwork = load_base(folder, torch.bfloat16)
         self.head = self.network.head
-        self.stack = AdapterStack(self.network, 2, RANK)
+        self.stack = AdapterStack(self.network, 2, RANK, 1 << 30)
         for name, seed in (("a", 1), ("b", 2)):
             self.stack.load(name, random_adapter(folder, seed, rank=4, size=0.08))
         self.places = {0: self.stack.acquire("a"), 1: self.stack.acquire("b"), -1: -1}

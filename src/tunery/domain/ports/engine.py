@@ -71,13 +71,15 @@ class Delta:
 
     `logprobs`, where they were asked for, tell of the tokens in order and each once, in the piece
     that ends their text or a later one; a token of which nothing is in the answer (the one that
-    ended it, or one that a stop string cut off whole) is not told of.
+    ended it, or one that a stop string cut off whole) is not told of. `cached_tokens` of the prompt
+    had been computed before, for the same tenant and model; every piece has the same number.
     """
 
     text: str
     completion_tokens: int
     finish_reason: FinishReason | None = None
     logprobs: tuple[TokenLogprob, ...] = ()
+    cached_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +117,18 @@ class Engine(Protocol):
         """
 
     async def likelihoods(
-        self, token_ids: Sequence[int], base_digest: str, adapter: Adapter | None, top: int
+        self,
+        token_ids: Sequence[int],
+        base_digest: str,
+        adapter: Adapter | None,
+        top: int,
+        *,
+        tenant: str,
     ) -> list[TokenLogprob]:
-        """Return how likely each token but the first is, with `top` (0..20) of the likeliest."""
+        """Return how likely each token but the first is, with `top` (0..20) of the likeliest.
+
+        `tenant` is whose text it is, as in a Generation.
+        """
 
     async def load(self, adapter: Adapter) -> None:
         """Make `adapter` resident, so that its first request need not wait for it."""

@@ -256,11 +256,11 @@ std::vector<Group> grouped(const int32_t* places, int64_t count) {
 
 // y[row, first:first + N] += (x[row] A^T) B for the rows of one group.
 void add_group(const Group& g, const bf16* x, int64_t K, bf16* y, int64_t width, int64_t first,
-               const Adapter& a) {
-  const int64_t r = a.down.size(1), N = a.up.size(2);
-  const bf16* down = bits(a.down) + g.place * r * K;
-  const bf16* up = bits(a.up) + g.place * r * N;
-  float low[4][256];
+               const Adapter& a, int64_t r) {
+  const int64_t highest = a.down.size(1), N = a.up.size(2);
+  const bf16* down = bits(a.down) + g.place * highest * K;
+  const bf16* up = bits(a.up) + g.place * highest * N;
+  float low[4][256];  // 256 is the highest rank that a stack can be made with
   const bf16* in[4];
   bf16* out[4];
   for (int m = 0; m < 4; m++) {
@@ -348,6 +348,7 @@ struct Decoder : torch::CustomClassHolder {
     int64_t decoding;
     std::vector<Group> groups;
     std::vector<Segment> segments;
+    const int32_t* ranks;
   };
 
   Tensor project(const Projection& p, const Tensor& x, const Step& step) const {
@@ -358,18 +359,20 @@ struct Decoder : torch::CustomClassHolder {
         for (int64_t g = from; g < to; g++) {
           int64_t first = 0;
           for (const Adapter& a : p.adapters) {
-            add_group(step.groups[g], bits(x), inputs, bits(y), width, first, a);
+            add_group(step.groups[g], bits(x), inputs, bits(y), width, first, a,
+                      step.ranks[step.groups[g].place]);
             first += a.up.size(2);
           }
         }
       });
     for (const Segment& s : step.segments) {
       const Tensor in = x.narrow(0, s.first, s.count);
+      const int64_t rank = step.ranks[s.place];
       int64_t first = 0;
       for (const Adapter& a : p.adapters) {
         const int64_t outputs = a.up.size(2);
         y.narrow(0, s.first, s.count).narrow(1, first, outputs).addmm_(
-            at::mm(in, a.down[s.place].t()), a.up[s.place]);
+            at::mm(in, a.down[s.place].narrow(0, 0, rank).t()), a.up[s.place].narrow(0, 0, rank));
         first += outputs;
       }
     }
@@ -530,12 +533,12 @@ struct Decoder : torch::CustomClassHolder {
   }
 
   // x [T, hidden] float32, which is changed; pieces [P, 4] of (first row, rows, slot, start);
-  // places [T], the adapter of each row or -1.
+  // places [T], the adapter of each row or -1; ranks [places].
   Tensor step(Tensor x, Tensor positions, Tensor slots, int64_t decoding, Tensor pieces,
-              Tensor places, Tensors keys, Tensors values) const {
+              Tensor places, Tensor ranks, Tensors keys, Tensors values) const {
     const int64_t T = x.size(0);
     const int64_t* piece = pieces.data_ptr<int64_t>();
-    Step step{decoding, grouped(places.data_ptr<int32_t>(), decoding), {}};
+    Step step{decoding, grouped(places.data_ptr<int32_t>(), decoding), {}, ranks.data_ptr<int32_t>()};
     for (int64_t p = 0; p < pieces.size(0); p++) {
       const int32_t place = places.data_ptr<int32_t>()[piece[4 * p]];
       if (place < 0) continue;
@@ -586,9 +589,10 @@ TORCH_LIBRARY(tunery, m) {
       .def("add_layer", &Decoder::add_layer)
       .def("set_adapters", &Decoder::set_adapters)
       .def("step", [](const c10::intrusive_ptr<Decoder>& self, Tensor x, Tensor positions, Tensor slots,
-                      int64_t decoding, Tensor pieces, Tensor places, Tensors keys, Tensors values) {
+                      int64_t decoding, Tensor pieces, Tensor places, Tensor ranks, Tensors keys,
+                      Tensors values) {
         return self->step(std::move(x), std::move(positions), std::move(slots), decoding, std::move(pieces),
-                          std::move(places), std::move(keys), std::move(values));
+                          std::move(places), std::move(ranks), std::move(keys), std::move(values));
       });
   m.class_<Head>("Head").def(torch::init<Tensor, Tensor, Tensor, bool>()).def("product", &Head::product);
 }
