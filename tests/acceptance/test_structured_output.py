@@ -83,6 +83,15 @@ def test_a_response_is_parsed_and_says_its_format(client: OpenAI) -> None:
     kept = client.responses.retrieve(made.id)
     assert kept.text is not None
     assert kept.text.format == told
+    wanted: Any = {
+        "type": "json_schema",
+        "name": "form",
+        "schema": object_of(ok={"const": False}),
+        "description": "Whether it is.",
+    }
+    free = client.responses.create(model=BASE, input="ask 001", text={"format": wanted})
+    assert json.loads(free.output_text) == {"ok": False}
+    assert free.to_dict()["text"] == {"format": {**wanted, "strict": False}, "verbosity": "medium"}
     with client.responses.stream(
         model=BASE, input="ask 001", text_format=Animal, temperature=1.5
     ) as stream:

@@ -251,7 +251,6 @@ def test_lists_are_filtered_ordered_and_paged(server: Server) -> None:
         ("functions", [TOOL["function"]]),
         ("function_call", "auto"),
         ("parallel_tool_calls", True),
-        ("response_format", {"type": "json_object"}),
         ("service_tier", "flex"),
         ("modalities", ["text", "audio"]),
         ("audio", {"voice": "alloy", "format": "wav"}),

@@ -29,13 +29,6 @@ FIELDS: dict[str, tuple[list[Any], list[Any]]] = {
     "prompt_cache_options": ([], [{}, {"mode": "implicit"}]),
     "prompt_cache_retention": ([], ["24h"]),
     "reasoning_effort": ([], ["low", "none"]),
-    "response_format": (
-        [{"type": "text"}],
-        [
-            {"type": "json_object"},
-            {"type": "json_schema", "json_schema": {"name": "x", "schema": {}, "strict": True}},
-        ],
-    ),
     "service_tier": (["auto", "default"], ["flex", "priority"]),
     "tool_choice": (
         ["none"],
@@ -54,7 +47,7 @@ FIELDS: dict[str, tuple[list[Any], list[Any]]] = {
 HONOURED = {"model", "messages", "max_tokens", "max_completion_tokens", "temperature", "top_p", "n"}
 HONOURED |= {"stop", "seed", "stream", "stream_options", "user", "safety_identifier", "store"}
 HONOURED |= {"metadata", "logprobs", "top_logprobs", "logit_bias", "presence_penalty"}
-HONOURED |= {"frequency_penalty"}
+HONOURED |= {"frequency_penalty", "response_format"}
 
 # Values of the wrong shape, and the field that the error names.
 MALFORMED: list[tuple[dict[str, Any], str]] = [
