@@ -77,11 +77,8 @@ def error_of(response: httpx2.Response, status: int) -> dict[str, Any]:
         ({"top_logprobs": 2}, "top_logprobs", None),
         ({"include": ["reasoning.encrypted_content"]}, "include", "unsupported_parameter"),
         ({"background": True}, "background", "unsupported_parameter"),
-        (
-            {"text": {"format": {"type": "json_object"}}},
-            "text.format",
-            "unsupported_parameter",
-        ),
+        ({"text": {"format": {"type": "json_object"}}}, "input", None),
+        ({"text": {"format": {"type": "yaml"}}}, "text.format.type", "invalid_value"),
         (
             {"tools": [{"type": "web_search"}]},
             "tools.0.type",

@@ -245,7 +245,6 @@ def test_lists_are_filtered_ordered_and_paged(server: Server) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("response_format", {"type": "json_object"}),
         ("service_tier", "flex"),
         ("modalities", ["text", "audio"]),
         ("audio", {"voice": "alloy", "format": "wav"}),

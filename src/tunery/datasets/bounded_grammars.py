@@ -5,6 +5,7 @@ grammars take llguidance minutes, or more memory than there is, before any of it
 So they are tried in a process that can be killed.
 """
 
+import re
 import resource
 import signal
 import sys
@@ -14,6 +15,8 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 
 _MEMORY_BYTES = 1024**3  # of address space: about 200 MB are the interpreter's
 _REASON_CHARACTERS = 300
+# What stands before the reason: the place in a grammar that the caller has not seen.
+_WHERE = re.compile(r"^at \d+\(\d+\): (failed to compile JSON schema: )?")
 LENGTH_BYTES = 4
 
 
@@ -34,9 +37,12 @@ def parser_limits() -> LLParserLimits:
 
 def reason_of(matcher: LLMatcher) -> str:
     """Return one line that says why a matcher has failed, without the grammar itself."""
-    message = matcher.get_error().strip() or str(matcher.stop_reason())
-    line = message.splitlines()[0].removesuffix("<non-verbose/>").strip()
-    return line[:_REASON_CHARACTERS]
+    first, *others = (matcher.get_error().strip() or str(matcher.stop_reason())).splitlines()
+    errors = [line for line in others if line.startswith("error: ")]
+    if first.startswith("NoExtension"):
+        return "no answer can follow it"
+    reason = " ".join([_WHERE.sub("", first), *errors[:1]])
+    return reason.rstrip(" .:")[:_REASON_CHARACTERS]
 
 
 class _Bytes:

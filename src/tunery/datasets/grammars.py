@@ -66,6 +66,11 @@ class GrammarChecker:
         # What took too long is not tried again: whoever sends it often would hold up the others.
         self._slow: dict[bytes, None] = {}
 
+    @property
+    def child_pid(self) -> int | None:
+        """Return the child's process id, or None where there is none."""
+        return None if self._child is None else self._child.pid
+
     def flaw_of(self, grammar: bytes) -> str | None:
         """Return why no answer can follow the grammar, or None."""
         digest = hashlib.sha256(grammar).digest()

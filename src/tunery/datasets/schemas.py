@@ -154,7 +154,7 @@ class _Strict:
             if objects > _MAX_OBJECTS:
                 raise _at(path, f"more than {_MAX_OBJECTS} levels of nesting are not permitted")
             self._check_object(part, path)
-        if part.get("format", "date") not in _FORMATS:
+        if "format" in part and str(part["format"]) not in _FORMATS:
             raise _at(path, f"format {_shown(part['format'])} is not permitted")
         if "array" in types and "items" not in part:
             raise _at(path, "array schema missing items")

@@ -1,5 +1,6 @@
 """/chat/completions. The tuned model answers "yes" to "ask 001"."""
 
+import json
 from typing import Any
 
 from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
@@ -32,6 +33,15 @@ TOOL_TESTS = "tests/acceptance/test_tools.py::"
 PAIRED = TOOL_TESTS + "test_a_result_without_its_call_is_refused"
 TUNED = TOOL_TESTS + "test_a_tuned_model_calls_and_answers_with_what_the_call_gave"
 OLD_FORM = TOOL_TESTS + "test_the_deprecated_form_is_answered_in_its_own"
+CERTAIN = {
+    "type": "object",
+    "properties": {"sure": {"const": True}},
+    "required": ["sure"],
+    "additionalProperties": False,
+}
+BODY: dict[str, Any] = {"name": "form", "schema": CERTAIN, "strict": True}
+FORM = {"type": "json_schema", "json_schema": BODY}
+FORMS = "tests/acceptance/test_structured_output.py::"
 LEDGER = "tests/conformance/test_fields.py::test_the_end_user_stands_in_the_ledger"
 
 
@@ -413,6 +423,46 @@ ENDPOINTS = (
                 wrong=({"k" * 65: "v"}, {"k": "v" * 513}, {"k": 1}, "k"),
                 values="16 keys of 64 characters, values of 512; with `store`",
             ),
+            "response_format.type": Honoured(
+                value="json_schema",
+                other="json_schema",
+                beside={"response_format": FORM, "max_tokens": 64},
+                shows=lambda sent, other: json.loads(text(sent)) == {"sure": True},
+                wrong=("yaml", None, 5),
+                values="`text`, `json_object` (the messages have to speak of JSON), `json_schema`",
+            ),
+            "response_format.json_schema.name": Honoured(
+                value="other",
+                beside={"response_format": FORM},
+                proof=FORMS + "test_a_stored_completion_keeps_its_format",
+                wrong=("a b", "", 5),
+                values="kept with a stored completion, and named in errors; no part of the prompt",
+            ),
+            "response_format.json_schema.description": Honoured(
+                value="Whether it is.",
+                beside={"response_format": FORM},
+                proof=FORMS + "test_a_stored_completion_keeps_its_format",
+                wrong=(5, []),
+                values="kept with a stored completion; no part of the prompt",
+            ),
+            "response_format.json_schema.schema": Honoured(
+                value={**CERTAIN, "properties": {"sure": {"const": False}}},
+                other=CERTAIN,
+                beside={"response_format": FORM, "max_tokens": 64},
+                shows=lambda sent, other: (
+                    [json.loads(text(one))["sure"] for one in (sent, other)] == [False, True]
+                ),
+                wrong=(5, [], "object"),
+                values="what llguidance can follow; no part of the prompt",
+            ),
+            "response_format.json_schema.strict": Honoured(
+                value=False,
+                beside={"response_format": FORM},
+                proof=FORMS + "test_a_schema_that_cannot_be_followed_is_refused_and_harms_nothing",
+                wrong=("yes", 1),
+                values="true holds the schema to OpenAI's rules for strict ones; the answer follows"
+                " the schema either way",
+            ),
             "stop": Honoured(
                 value=["es"],
                 shows=lambda sent, other: (text(sent), text(other)) == ("y", "yes"),
@@ -457,7 +507,6 @@ ENDPOINTS = (
             "prompt_cache_options": Refused(value={"mode": "implicit"}),
             "prompt_cache_retention": Refused(value="24h"),
             "reasoning_effort": Refused(value="low"),
-            "response_format": Refused(value={"type": "json_object"}, neutral=({"type": "text"},)),
             "service_tier": Refused(value="priority", neutral=("auto", "default")),
             **TOOLS,
             "verbosity": Refused(value="low"),

@@ -7,7 +7,7 @@ from openai.types.responses.input_item_list_params import InputItemListParams
 from openai.types.responses.response_create_params import ResponseCreateParamsNonStreaming
 from openai.types.responses.response_retrieve_params import ResponseRetrieveParamsNonStreaming
 
-from conformance.fields.chat import LEDGER
+from conformance.fields.chat import BODY, CERTAIN, FORMS, LEDGER
 from conformance.fields.files import after_first, reversed_order, shorter
 from conformance.fields.probe import Answer, Endpoint, Honoured, Probe, Refused, echoes
 
@@ -23,6 +23,8 @@ LIKELY = {"token": "yes", "bytes": [121, 101, 115], "logprob": -0.5}
 SAID = {"type": "output_text", "text": "yes", "annotations": []}
 TOLD = {**SAID, "logprobs": [{**LIKELY, "top_logprobs": [LIKELY]}]}
 CACHE = {"mode": "explicit"}
+FLAT_FORM = {"text": {"format": {"type": "json_schema", **BODY}}}
+PARSED = FORMS + "test_a_response_is_parsed_and_says_its_format"
 
 # Items that are no messages: what each needs beside its type.
 ITEMS: dict[str, dict[str, Any]] = {
@@ -294,7 +296,42 @@ IN_BOTH: dict[str, Probe] = {
             "summary": "auto",
         }.items()
     },
-    "text.format": Refused(value={"type": "json_object"}, neutral=({"type": "text"},)),
+    "text.format.type": Honoured(
+        value="json_schema",
+        beside=FLAT_FORM,
+        proof=PARSED,
+        wrong=("yaml", None, 5),
+        values="`text`, `json_object` (the input has to speak of JSON), `json_schema`",
+    ),
+    "text.format.name": Honoured(
+        value="other",
+        beside=FLAT_FORM,
+        proof=PARSED,
+        wrong=("a b", "", 5),
+        values="told in the answer, and named in errors; no part of the prompt",
+    ),
+    "text.format.description": Honoured(
+        value="Whether it is.",
+        beside=FLAT_FORM,
+        proof=PARSED,
+        wrong=(5, []),
+        values="told in the answer; no part of the prompt",
+    ),
+    "text.format.schema": Honoured(
+        value={**CERTAIN, "properties": {"sure": {"const": False}}},
+        beside=FLAT_FORM,
+        proof=PARSED,
+        wrong=(5, [], "object"),
+        values="what llguidance can follow; no part of the prompt",
+    ),
+    "text.format.strict": Honoured(
+        value=False,
+        beside=FLAT_FORM,
+        proof=FORMS + "test_a_schema_that_cannot_be_followed_is_refused_and_harms_nothing",
+        wrong=("yes", 1),
+        values="true holds the schema to OpenAI's rules for strict ones; the answer follows the"
+        " schema either way",
+    ),
     "text.verbosity": Refused(value="low", neutral=("medium", None)),
 }
 WHOLE = {

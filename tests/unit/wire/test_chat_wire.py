@@ -27,13 +27,6 @@ FIELDS: dict[str, tuple[list[Any], list[Any]]] = {
     "prompt_cache_options": ([], [{}, {"mode": "implicit"}]),
     "prompt_cache_retention": ([], ["24h"]),
     "reasoning_effort": ([], ["low", "none"]),
-    "response_format": (
-        [{"type": "text"}],
-        [
-            {"type": "json_object"},
-            {"type": "json_schema", "json_schema": {"name": "x", "schema": {}, "strict": True}},
-        ],
-    ),
     "service_tier": (["auto", "default"], ["flex", "priority"]),
     "verbosity": (["medium"], ["low"]),
     "web_search_options": ([], [{}]),
@@ -42,7 +35,7 @@ HONOURED = {"model", "messages", "max_tokens", "max_completion_tokens", "tempera
 HONOURED |= {"stop", "seed", "stream", "stream_options", "user", "safety_identifier", "store"}
 HONOURED |= {"metadata", "logprobs", "top_logprobs", "logit_bias", "presence_penalty"}
 HONOURED |= {"frequency_penalty", "tools", "tool_choice", "parallel_tool_calls", "functions"}
-HONOURED |= {"function_call", "prompt_cache_key"}
+HONOURED |= {"function_call", "prompt_cache_key", "response_format"}
 
 # Values of the wrong shape, and the field that the error names.
 MALFORMED: list[tuple[dict[str, Any], str]] = [

@@ -88,11 +88,6 @@ def test_a_value_that_asks_for_something_is_refused_by_name(name: str, value: An
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"text": {"format": {"type": "json_object"}}}, "text.format"),
-        (
-            {"text": {"format": {"type": "json_schema", "name": "n", "schema": {}}}},
-            "text.format",
-        ),
         ({"text": {"verbosity": "low"}}, "text.verbosity"),
         ({"reasoning": {"effort": "none"}}, "reasoning.effort"),
         ({"reasoning": {"effort": None, "summary": "auto"}}, "reasoning.summary"),

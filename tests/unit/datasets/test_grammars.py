@@ -1,0 +1,77 @@
+"""Grammars are tried out where they can do no harm: in a process that can be killed."""
+
+import json
+import threading
+
+import pytest
+
+from tunery.datasets.grammars import (
+    MAX_GRAMMAR_BYTES,
+    GrammarChecker,
+    check_grammar,
+    flaw_of,
+)
+from tunery.domain.errors import InvalidRequest, Overloaded
+
+# Two hundred regular expressions that hold at once: their product is compiled for minutes.
+PATTERNS = [{"type": "string", "pattern": f"a{{{n},}}b.*"} for n in range(200)]
+SLOW = f"start: %json {json.dumps({'allOf': PATTERNS})}"
+
+
+@pytest.mark.parametrize("grammar", ['start: "a" | "b"', "start: %json {}", 'start: "é"* "a"'])
+def test_what_an_answer_can_follow_is_taken(grammar: str) -> None:
+    assert flaw_of(grammar) is None
+    check_grammar(grammar)
+
+
+@pytest.mark.parametrize(
+    ("grammar", "says"),
+    [
+        ("", "Empty grammar"),
+        ("start: nothing", "nothing"),
+        ('start: %json {"$ref": "#"}', "no answer can follow it"),
+        ('start: %json {"type": "string", "pattern": "(?=a)b"}', "look-around"),
+        ("start: " + "(" * 100_000, ""),
+        ("a" * (MAX_GRAMMAR_BYTES + 1), "larger than 524288 bytes"),
+    ],
+)
+def test_what_none_can_follow_is_refused_in_one_line(grammar: str, says: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        check_grammar(grammar)
+    assert refused.value.code == "invalid_grammar"
+    assert says in refused.value.message
+    assert "\n" not in refused.value.message
+    assert len(refused.value.message) < 500
+
+
+def test_what_takes_too_long_is_given_up_and_not_tried_again() -> None:
+    checker = GrammarChecker(check_s=1.0)
+    try:
+        assert checker.flaw_of(b"start: 'a'") is not None  # the child is there
+        first = checker.child_pid
+        assert checker.flaw_of(SLOW.encode()) == "it takes too much time or memory to compile"
+        assert checker.child_pid is None
+        assert checker.flaw_of(b'start: "a"') is None  # by another child
+        second = checker.child_pid
+        assert checker.flaw_of(SLOW.encode()) == "it takes too much time or memory to compile"
+        assert checker.child_pid == second != first
+    finally:
+        checker.close()
+
+
+def test_only_so_many_wait() -> None:
+    checker = GrammarChecker(check_s=3.0, most_waiting=1)
+    assert checker.flaw_of(b'start: "a"') is None
+    busy = threading.Thread(target=checker.flaw_of, args=(SLOW.encode(),))
+    busy.start()
+    try:
+        refused = False
+        while busy.is_alive() and not refused:  # until the other thread is at it
+            try:
+                checker.flaw_of(b'start: "a"')
+            except Overloaded:
+                refused = True
+        assert refused
+    finally:
+        busy.join()
+        checker.close()
