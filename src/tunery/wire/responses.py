@@ -152,9 +152,9 @@ class ResponseMaker:
         *,
         cut_off: bool,
         prompt_tokens: int,
+        cached_tokens: int,
         completion_tokens: int,
         ended_at: int,
-        cached_tokens: int = 0,
     ) -> ResponseObject:
         """Return the response with its answer; `cut_off` says that the answer met its limit."""
         message = OutputMessage(

@@ -319,7 +319,13 @@ def maker(**fields: Any) -> ResponseMaker:
 
 def ended(made: ResponseMaker, *, cut_off: bool = False) -> Any:
     return made.ended(
-        "Hé", [TOKEN], cut_off=cut_off, prompt_tokens=4, completion_tokens=3, ended_at=19
+        "Hé",
+        [TOKEN],
+        cut_off=cut_off,
+        prompt_tokens=4,
+        cached_tokens=2,
+        completion_tokens=3,
+        ended_at=19,
     )
 
 
