@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import mmap
 import random
 import socket
 import threading
@@ -297,3 +298,9 @@ def until(condition: Callable[[], bool], seconds: float = 20) -> None:
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true in time"
         time.sleep(0.01)
+
+
+def resident_bytes() -> int:
+    """Return the memory that this process takes."""
+    with open("/proc/self/statm") as handle:
+        return int(handle.read().split()[1]) * mmap.PAGESIZE

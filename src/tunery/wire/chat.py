@@ -76,7 +76,7 @@ def check_request(request: CreateChatCompletionRequest) -> None:
 
 
 def to_wire_usage(
-    prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0
+    prompt_tokens: int, completion_tokens: int, cached_tokens: int
 ) -> CompletionUsage:
     """Return the tokens billed, and how many of the prompt's had been computed before."""
     return CompletionUsage(

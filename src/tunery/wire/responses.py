@@ -189,9 +189,9 @@ class ResponseMaker:
         heard: Heard,
         *,
         prompt_tokens: int,
+        cached_tokens: int,
         completion_tokens: int,
         ended_at: int,
-        cached_tokens: int = 0,
     ) -> ResponseObject:
         """Return the response with its answer: text, where there is any or no call, and calls."""
         cut_off = heard.finish_reason == "length"

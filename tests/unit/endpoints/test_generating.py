@@ -11,7 +11,7 @@ from support.scripted import scripted_parts
 from tunery.domain.errors import NotFound, Unavailable
 from tunery.domain.ports.engine import Delta
 from tunery.domain.tenants import Caller
-from tunery.endpoints import chat
+from tunery.endpoints import chat, completions
 from tunery.services.models import ModelDirectory
 from tunery.storage.database import Database
 
@@ -89,3 +89,19 @@ def test_each_choice_is_made_and_all_are_charged_together(
     made = asyncio.run(chat.answer(parts, CALLER, {**BODY, "n": 20}))  # more than run at once
     assert [choice.message.content for choice in made.choices] == ["Hello"] * 20
     assert charged(database) == [60]
+
+
+def test_tokens_of_the_prompt_that_were_used_again_are_told_and_charged_as_any(
+    database: Database, directory: ModelDirectory
+) -> None:
+    parts = scripted_parts(
+        database, directory, Delta("Hel", 1, cached_tokens=2), Delta("lo", 3, "stop", (), 2)
+    )
+    usage = asyncio.run(chat.answer(parts, CALLER, BODY)).usage
+    assert usage.prompt_tokens_details.cached_tokens == 2
+    assert usage.total_tokens == usage.prompt_tokens + 3
+    assert charged(database) == [3]
+    several = {"model": BODY["model"], "prompt": ["ab", "ab", "abc"], "n": 2}
+    told = asyncio.run(completions.answer(parts, CALLER, several)).usage
+    assert told is not None
+    assert told.prompt_tokens_details.cached_tokens == 2 + 2  # two texts, each computed once

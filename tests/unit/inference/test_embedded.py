@@ -562,6 +562,49 @@ def test_an_error_of_the_engine_in_mid_stream_is_raised(
     _with_engine(address, blobs, work)
 
 
+def test_a_place_in_the_queue_that_was_lost_to_another_tenant_is_answered_overloaded(
+    address: Path, blobs: LocalBlobStore, tiny_model: Path
+) -> None:
+    async def work(engine: EmbeddedEngine) -> None:
+        busy = engine.generate(_generation(40_000))
+        await anext(busy)
+        flood = [asyncio.ensure_future(_all(engine, _generation(3))) for _ in range(2)]
+        while (await engine.health()).rows_waiting < 2:  # noqa: ASYNC110 - another process's state
+            await asyncio.sleep(0.01)
+        late = asyncio.ensure_future(_all(engine, _generation(3, tenant="another")))
+        while not any(one.done() for one in flood):  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.01)
+        await busy.aclose()
+        results = await asyncio.gather(*flood, return_exceptions=True)
+        assert sorted(isinstance(one, Overloaded) for one in results) == [False, True]
+        assert (await late)[-1].finish_reason == "length"
+
+    tokenizer = endless_tokenizer(tiny_model)
+    with serving(tiny_model, address, tokenizer, rows=1, queue=2, context=50_000):
+        _with_engine(address, blobs, work)
+
+
+def test_tokens_used_again_are_told_to_their_tenant_only(
+    address: Path, blobs: LocalBlobStore, tiny_model: Path
+) -> None:
+    prompt = tokens(40, 0)
+
+    async def work(engine: EmbeddedEngine) -> None:
+        told = []
+        for tenant in ("a", "a", "b", "", ""):
+            asked = replace(_generation(3, tenant=tenant), prompt_ids=prompt)
+            told.append({delta.cached_tokens for delta in await _all(engine, asked)})
+        assert told == [{0}, {39}, {0}, {0}, {0}]
+        for tenant in ("c", "d"):
+            likely = await engine.likelihoods(prompt, BASE_DIGEST, None, 0, tenant=tenant)
+            assert len(likely) == 39
+        asked = replace(_generation(3, tenant="c"), prompt_ids=prompt)
+        assert (await _all(engine, asked))[0].cached_tokens == 39
+
+    with serving(tiny_model, address, endless_tokenizer(tiny_model)):
+        _with_engine(address, blobs, work)
+
+
 @pytest.mark.parametrize("text", ["a\u2028b", "a\u2029", "\x85", "\n\r\x0b\x0c\x1c\x1d\x1e", "€😀"])
 def test_text_with_any_line_break_arrives_as_it_was_sent(
     address: Path, blobs: LocalBlobStore, text: str

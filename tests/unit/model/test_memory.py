@@ -1,17 +1,11 @@
 """Pages are taken as they are written, and are zero and gone when they are cleared."""
 
-import resource
-
 import torch
 
+from support.networks import resident_bytes
 from tunery.model.memory import Pages
 
 MIB = 2**20
-
-
-def resident_bytes() -> int:
-    with open("/proc/self/statm") as handle:
-        return int(handle.read().split()[1]) * resource.getpagesize()
 
 
 def test_memory_is_taken_where_it_is_written_only() -> None:

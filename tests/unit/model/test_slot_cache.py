@@ -1,15 +1,9 @@
 """The cache takes memory as it is written, not as it is made, and gives it back."""
 
-import resource
-
 import torch
 
+from support.networks import resident_bytes
 from tunery.model.attention import SlotCache
-
-
-def resident_bytes() -> int:
-    with open("/proc/self/statm") as handle:
-        return int(handle.read().split()[1]) * resource.getpagesize()
 
 
 def test_a_cache_takes_the_memory_of_the_tokens_in_it() -> None:

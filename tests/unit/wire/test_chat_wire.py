@@ -168,11 +168,12 @@ def test_a_completion_is_written_as_openai_writes_it() -> None:
         model="ft:m",
         fingerprint="fp_1",
         choices=[to_wire_choice(0, heard("Hello", "length"), told=False, deprecated=False)],
-        usage=to_wire_usage(4, 3),
+        usage=to_wire_usage(4, 3, 2),
         metadata=None,
     ).model_dump()
     assert written["usage"] | {"prompt_tokens": 4, "completion_tokens": 3} == written["usage"]
     assert written["usage"]["total_tokens"] == 7
+    assert written["usage"]["prompt_tokens_details"]["cached_tokens"] == 2
     assert {key: value for key, value in written.items() if key not in ("usage",)} == {
         "id": "chatcmpl-1",
         "object": "chat.completion",
@@ -199,7 +200,7 @@ def test_a_completion_is_written_as_openai_writes_it() -> None:
 
 def test_a_streams_chunks_share_their_frame_and_carry_one_thing_each() -> None:
     maker = ChunkMaker(completion_id="chatcmpl-1", created=17, model="m", fingerprint="fp_1")
-    usage = to_wire_usage(4, 3)
+    usage = to_wire_usage(4, 3, 0)
     chunks = [
         maker.first(0),
         *maker.pieces(0, Heard(None), [Said("Hel")], []),

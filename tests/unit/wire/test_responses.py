@@ -330,7 +330,9 @@ def said(cut_off: bool = False) -> Heard:
 
 
 def ended(made: ResponseMaker, *, cut_off: bool = False) -> Any:
-    return made.ended(said(cut_off), prompt_tokens=4, completion_tokens=3, ended_at=19)
+    return made.ended(
+        said(cut_off), prompt_tokens=4, cached_tokens=2, completion_tokens=3, ended_at=19
+    )
 
 
 def test_a_response_is_written_as_openai_writes_it() -> None:

@@ -334,7 +334,7 @@ def test_a_response_has_an_item_for_its_text_and_for_each_call() -> None:
         created_at=1,
         fingerprint="fp_x",
     )
-    whole = maker.ended(made, prompt_tokens=1, completion_tokens=5, ended_at=2)
+    whole = maker.ended(made, prompt_tokens=1, cached_tokens=0, completion_tokens=5, ended_at=2)
     written = whole.model_dump()
     message, first, second = written["output"]
     assert (message["id"], message["content"][0]["text"]) == ("msg_1", "So:")
@@ -353,7 +353,13 @@ def test_a_response_has_an_item_for_its_text_and_for_each_call() -> None:
         FLAT[0],
         {"type": "function", "name": "g", "description": None, "parameters": None, "strict": True},
     ]
-    cut = maker.ended(heard(TEXT[:-15], "length"), prompt_tokens=1, completion_tokens=5, ended_at=2)
+    cut = maker.ended(
+        heard(TEXT[:-15], "length"),
+        prompt_tokens=1,
+        cached_tokens=0,
+        completion_tokens=5,
+        ended_at=2,
+    )
     assert [item.status for item in cut.output] == ["completed", "completed", "incomplete"]
     assert cut.status == "incomplete"
 
@@ -370,7 +376,9 @@ def test_the_events_of_each_item_stand_together() -> None:
     events = EventMaker(maker, made)
     written = list(events.opening(maker.begun(), may_call=True))
     written += events.pieces(*made.take(Delta(TEXT, 5, "stop")))
-    written += events.closing(maker.ended(made, prompt_tokens=1, completion_tokens=5, ended_at=2))
+    written += events.closing(
+        maker.ended(made, prompt_tokens=1, cached_tokens=0, completion_tokens=5, ended_at=2)
+    )
     call = ["output_item.added", "function_call_arguments.delta", "function_call_arguments.done"]
     call += ["output_item.done"]
     message = ["output_item.added", "content_part.added", "output_text.delta", "output_text.done"]
