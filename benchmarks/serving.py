@@ -129,11 +129,17 @@ async def cells(targets: Sequence[Target], prompts: Prompts, plan: Plan) -> list
                         asked = requests(target, traffic, count, GENERATED)
                         figures = await measure(target, asked, clients, GENERATED)
                         measured.setdefault((target.name, traffic, clients), []).append(figures)
+                        told(f"{target.name}, {traffic}, {clients} clients", figures)
     return [
         {"name": f"{name}, {traffic}, {clients} clients", "engine": name, "traffic": traffic}
         | {"clients": clients, **medians(repeats)}
         for (name, traffic, clients), repeats in measured.items()
     ]
+
+
+def told(name: str, figures: Row) -> None:
+    """Say how far it is: the table comes last."""
+    print(f"  {name}: {figures['tokens_per_s']:.1f} tokens/s", file=sys.stderr)
 
 
 def medians(repeats: list[Row]) -> Row:
@@ -156,6 +162,7 @@ async def shared_prefix(target: Target, prompts: Prompts, plan: Plan) -> list[Ro
                 for _ in range(count)
             ]
             rows.append(await measure(target, asked, SLOTS, GENERATED))
+            told(f"{kind} system prompts", rows[-1])
     return [
         {"name": f"{target.name}, {kind} system prompts of 300, {SLOTS} clients"} | medians(rows)
         for kind, rows in measured.items()

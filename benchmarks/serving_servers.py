@@ -25,6 +25,7 @@ from gateway import answers_at
 from safetensors import safe_open
 from serving_load import Prompt, Target, request, send
 
+from tunery.cli import supervised
 from tunery.domain.jobs import Adapter
 from tunery.domain.models import BaseModel, TunedModel
 from tunery.domain.tenants import Tenant
@@ -136,6 +137,7 @@ def own(
 ) -> Iterator[Own]:
     """Start API and engine as processes on a new data folder; stop them at the end."""
     env = {**os.environ, "TUNERY_DATA": str(folder), "TUNERY_ENGINE__NATIVE": native}
+    env[supervised.VARIABLE] = "1"
     wanted = {"rows": SLOTS, "context_tokens": CONTEXT, **engine}
     env |= {f"TUNERY_ENGINE__{name.upper()}": str(value) for name, value in wanted.items()}
     settings, port = Settings(data=folder), serving_peer.free_port()
@@ -207,8 +209,10 @@ def own(
 def stopped(
     stack: ExitStack, command: list[str], env: dict[str, str], stderr: Any
 ) -> subprocess.Popen[bytes]:
-    """Start a process that is stopped at the end."""
-    process = subprocess.Popen(command, env=env, stderr=stderr or subprocess.DEVNULL)
+    """Start a process that is stopped at the end, and ends by itself if this one is killed."""
+    process = subprocess.Popen(
+        command, env=env, stdin=subprocess.PIPE, stderr=stderr or subprocess.DEVNULL
+    )
     stack.callback(process.wait)
     stack.callback(process.send_signal, signal.SIGTERM)
     return process
