@@ -18,6 +18,7 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
+from tunery.datasets.text import TextStream
 from tunery.datasets.tokenizer import TextTokenizer
 from tunery.domain.errors import TuneryError
 from tunery.domain.jobs import Adapter
@@ -29,7 +30,6 @@ from tunery.engine.embedding import EmbeddingServer
 from tunery.engine.sampling import Sampling
 from tunery.engine.scheduler import Limits, Row, Scheduler
 from tunery.engine.server import EngineServer, start_thread
-from tunery.engine.text import TextStream
 from tunery.model import adapter_file
 from tunery.model.adapter_file import AdapterWeights
 from tunery.model.base import load_base

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tunery.datasets.text import TextStream
 from tunery.datasets.tokenizer import TextTokenizer
 from tunery.domain.errors import Overloaded, TuneryError
 from tunery.domain.ports.engine import Delta, TokenLogprob
 from tunery.engine.adapters import AdapterStack
 from tunery.engine.sampling import Likelihood, Sampling, likelihoods, sample
-from tunery.engine.text import TextStream
 from tunery.model.attention import CachedLayout, SlotCache
 from tunery.model.base import BaseNetwork
 from tunery.model.lora import Packed, packed

@@ -17,13 +17,13 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, Strict
 from starlette.types import Receive, Scope, Send
 
+from tunery.datasets.text import TextStream
 from tunery.datasets.tokenizer import TextTokenizer
 from tunery.domain.errors import Overloaded, TuneryError
 from tunery.domain.ports.engine import Delta
 from tunery.engine.between_steps import between_steps
 from tunery.engine.sampling import Sampling
 from tunery.engine.scheduler import NotResident, Row, Scheduler, idle_callback
-from tunery.engine.text import TextStream
 from tunery.model import adapter_file
 
 MAX_ADAPTER_BYTES = 512 * 1024 * 1024
