@@ -84,15 +84,19 @@ async def read(response: httpx2.Response) -> bytes:
 async def refusal(response: httpx2.Response) -> TuneryError:
     """Return what a response that is no success says."""
     said = message(await read(response), f"HTTP {response.status_code}")
-    if response.status_code in (401, 403):
+    return _told(response.status_code, said)
+
+
+def _told(status: int, said: str) -> TuneryError:
+    if status in (401, 403):
         return Unavailable(
             "vLLM does not take our key; set TUNERY_VLLM__API_KEY to the --api-key that it was"
             " started with.",
             code="engine_unavailable",
         )
-    if response.status_code in (429, 503):
+    if status in (429, 503):
         return Overloaded(f"vLLM has no room now: {said}")
-    if response.status_code >= 500:
+    if status >= 500:
         return Unavailable(f"vLLM has failed: {said}", code="engine_error")
     return TuneryError(f"The engine refused: {said}", code="engine_error")
 
@@ -117,9 +121,8 @@ async def events(response: httpx2.Response) -> AsyncIterator[dict[str, Any]]:
             if data == b"[DONE]":
                 return
             event: dict[str, Any] = orjson.loads(data)
-            if "error" in event:
-                said = message(data, "an error without a message")
-                raise Unavailable(f"vLLM has failed: {said}", code="engine_error")
+            if "error" in event:  # some refusals come in the stream, after a 200
+                raise _told(int(event["error"].get("code") or 500), message(data, "no message"))
             yield event
     except httpx2.TransportError as error:
         raise broken_off() from error
