@@ -195,5 +195,7 @@ def _engine(settings: Settings) -> Iterator[Finding]:
     try:
         yield Finding("engine", asyncio.run(ask()))
     except TuneryError as error:
-        ours = "does not run; `tunery up` starts it"
-        yield Finding("engine", ours if settings.starts_engine() else error.message, "")
+        if settings.starts_engine():
+            yield Finding("engine", "does not run; `tunery up` starts it")
+        else:
+            yield Finding("engine", error.message, "start it, or mend TUNERY_VLLM__URL")

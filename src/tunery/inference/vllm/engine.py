@@ -4,6 +4,7 @@ vLLM is asked for the base under a name that ends with the base's digest, and fo
 one that ends with the adapter's, so that a server with other weights knows neither.
 """
 
+import asyncio
 import hashlib
 import hmac
 import re
@@ -73,6 +74,7 @@ class VllmEngine:
         self._salt_key, self._most_requests = salt_key, most_requests
         self._requests = 0
         self._served: _Served | None = None
+        self._looking = asyncio.Lock()
         self._version = "vllm"
 
     @property
@@ -240,8 +242,13 @@ class VllmEngine:
 
     async def _known(self, base: BaseModel) -> _Served:
         """Return what the server is; raise Unavailable where it is too old, or has another base."""
-        if self._served is not None:
+        async with self._looking:
+            if self._served is None:
+                self._served = await self._look(self._name(base))
+                self._version = f"vllm-{self._served.version}"
             return self._served
+
+    async def _look(self, name: str) -> _Served:
         try:
             version = str(orjson.loads(await self._connection.ask("GET", "/version"))["version"])
             models = orjson.loads(await self._connection.ask("GET", "/v1/models"))["data"]
@@ -256,7 +263,6 @@ class VllmEngine:
                 f"Got vLLM {version[:40]!r}; needed {'.'.join(map(str, _OLDEST))} or newer.",
                 code="engine_unavailable",
             )
-        name = self._name(base)
         served = next((one for one in models if one["id"] == name and not one.get("parent")), None)
         if served is None:
             bases = ", ".join(str(one["id"]) for one in models if not one.get("parent"))
@@ -266,9 +272,7 @@ class VllmEngine:
                 code="engine_unavailable",
             )
         adapters = sum(1 for one in models if one.get("parent"))
-        self._served = _Served(version, int(served["max_model_len"]), adapters)
-        self._version = f"vllm-{version}"
-        return self._served
+        return _Served(version, int(served["max_model_len"]), adapters)
 
     def _name(self, base: BaseModel) -> str:
         return self._model or served_name(base)
