@@ -15,10 +15,13 @@ DEFAULT_BASE = "smollm2-135m-instruct"
 
 
 class EngineSettings(BaseModel):
-    """The embedded engine. Sizes are bounds: what does not fit waits, or is refused."""
+    """What answers. Sizes are bounds: what does not fit waits, or is refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    kind: Literal["embedded", "vllm"] = Field(
+        "embedded", description="vllm answers through a vLLM server, for machines with a GPU"
+    )
     host: str = Field("127.0.0.1", description="address the engine listens on")
     port: int = Field(0, ge=0, le=65535, description="its port; 0 takes a free one")
     threads: int = Field(0, ge=0, le=256, description="compute threads; 0 takes every core")
@@ -41,6 +44,35 @@ class EngineSettings(BaseModel):
         512, ge=16, description="prompt tokens in a step; a (1 + d)th of it while d answers go on"
     )
     prefill_tokens_busy: int = Field(96, ge=16, description="but no fewer than these")
+
+
+class VllmSettings(BaseModel):
+    """The vLLM server behind engine.kind=vllm: one that runs at a URL, or one that is started."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: str | None = Field(
+        None,
+        pattern=r"^https?://[^/?#]+(/[^?#]*)?$",
+        description="where a vLLM of yours runs; default: `tunery engine` starts one",
+    )
+    api_key: SecretStr | None = Field(None, description="the --api-key that yours was started with")
+    model: str | None = Field(
+        None, description="what yours calls the base; default: its name, `@`, 16 digits of digest"
+    )
+    adapter_folder: Path | None = Field(
+        None,
+        description="where adapters are put for vLLM to read, under the same path on its machine;"
+        " default: data/vllm-adapters",
+    )
+    adapters: int = Field(64, ge=1, le=4096, description="adapters kept there and known to vLLM")
+    requests: int = Field(
+        256, ge=1, le=4096, description="answers asked for at a time, by each process, before 503"
+    )
+    command: str = Field("vllm", description="the program that is started, maybe by its path")
+    arguments: tuple[str, ...] = Field(
+        (), description='more arguments for it, as JSON: ["--max-model-len","4096"]'
+    )
 
 
 class TrainingSettings(BaseModel):
@@ -128,6 +160,7 @@ class Settings(BaseSettings):
         "info", description="the least that is logged"
     )
     engine: EngineSettings = EngineSettings()
+    vllm: VllmSettings = VllmSettings()
     training: TrainingSettings = TrainingSettings()
     wandb: WandbSettings = WandbSettings()
     webhooks: WebhookSettings = WebhookSettings()
@@ -142,6 +175,12 @@ class Settings(BaseSettings):
         """Return the folder of reported runs as an absolute path."""
         folder = self.wandb.folder
         return self.data_path / "wandb" if folder is None else folder.expanduser().resolve()
+
+    @property
+    def vllm_adapter_path(self) -> Path:
+        """Return the folder of adapters for vLLM as an absolute path."""
+        folder = self.vllm.adapter_folder
+        return self.data_path / "vllm-adapters" if folder is None else folder.expanduser().resolve()
 
     @property
     def models_path(self) -> Path:
@@ -162,3 +201,7 @@ class Settings(BaseSettings):
     def is_sqlite(self) -> bool:
         """Return whether the database is a SQLite file."""
         return urlsplit(self.database).scheme.startswith("sqlite")
+
+    def starts_engine(self) -> bool:
+        """Return whether the engine is a process of ours: a vLLM at a URL is the operator's."""
+        return self.engine.kind == "embedded" or self.vllm.url is None

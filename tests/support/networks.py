@@ -19,6 +19,7 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
+from tunery.datasets.text import TextStream
 from tunery.datasets.tokenizer import TextTokenizer
 from tunery.domain.errors import TuneryError
 from tunery.domain.jobs import Adapter
@@ -32,7 +33,6 @@ from tunery.engine.sampling import Sampling
 from tunery.engine.scheduler import Scheduler
 from tunery.engine.seats import Limits
 from tunery.engine.server import EngineServer, start_thread
-from tunery.engine.text import TextStream
 from tunery.model import adapter_file
 from tunery.model.adapter_file import AdapterWeights
 from tunery.model.base import load_base

@@ -19,8 +19,11 @@ TEMPLATE = (
 )
 
 
-def make_tiny_model(folder: Path, seed: int = 0) -> Path:
-    """Write the model into `folder` and return it; the same seed gives the same bytes."""
+def make_tiny_model(folder: Path, seed: int = 0, head_dim: int = 16) -> Path:
+    """Write the model into `folder` and return it; the same seed gives the same bytes.
+
+    vLLM's CPU build wants a `head_dim` of 32 or more.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = make_byte_tokenizer()
     end = tokenizer.token_to_id("<|im_end|>")
@@ -32,7 +35,7 @@ def make_tiny_model(folder: Path, seed: int = 0) -> Path:
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        head_dim=16,
+        head_dim=head_dim,
         max_position_embeddings=CONTEXT,
         tie_word_embeddings=True,
         bos_token_id=tokenizer.token_to_id("<|im_start|>"),

@@ -170,14 +170,22 @@ def _engine(settings: Settings) -> Iterator[Finding]:
 
     from tunery.domain.errors import TuneryError
     from tunery.inference.embedded import EmbeddedEngine
+    from tunery.inference.vllm.engine import VllmEngine
     from tunery.wiring.storage import engine_file, open_blobs
+    from tunery.wiring.vllm import build_vllm
 
-    if not engine_file(settings).exists():
+    if settings.starts_engine() and not engine_file(settings).exists():
         yield Finding("engine", "not started yet")
         return
 
     async def ask() -> str:
-        client = EmbeddedEngine(engine_file(settings), open_blobs(settings))
+        blobs = open_blobs(settings)
+        embedded = settings.engine.kind == "embedded"
+        client: EmbeddedEngine | VllmEngine = (
+            EmbeddedEngine(engine_file(settings), blobs)
+            if embedded
+            else build_vllm(settings, blobs)
+        )
         try:
             health = await client.health()
         finally:
@@ -186,5 +194,8 @@ def _engine(settings: Settings) -> Iterator[Finding]:
 
     try:
         yield Finding("engine", asyncio.run(ask()))
-    except TuneryError:
-        yield Finding("engine", "does not run; `tunery up` starts it")
+    except TuneryError as error:
+        if settings.starts_engine():
+            yield Finding("engine", "does not run; `tunery up` starts it")
+        else:
+            yield Finding("engine", error.message, "start it, or mend TUNERY_VLLM__URL")

@@ -75,14 +75,18 @@ def work(data: DataOption = None) -> None:
 
 def engine(data: DataOption = None) -> None:
     """Run the engine."""
+    settings = load_settings(data=data)
+    telemetry.configure(settings.log_level, "engine")
+    if settings.engine.kind == "vllm":
+        from tunery.cli.vllm import run_vllm
+
+        run_vllm(settings)
     import uvicorn
 
     quiet_libraries()
     from tunery.wiring.engine import announce, build_engine
 
     watch_if_supervised()
-    settings = load_settings(data=data)
-    telemetry.configure(settings.log_level, "engine")
     with told():
         app, scheduler, secret = build_engine(settings)
     sock = listen(settings.engine.host, settings.engine.port)

@@ -150,7 +150,7 @@ class Supervisor:
         }
         tunery = [sys.executable, "-m", "tunery"]
         self._children = [
-            _Child("engine", [*tunery, "engine"]),
+            *([_Child("engine", [*tunery, "engine"])] if settings.starts_engine() else []),
             _Child("worker", [*tunery, "work"]),
             _Child("api", [*tunery, "serve"]),
         ]

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from tunery.datasets.text import TextStream
 from tunery.domain.errors import TuneryError
 from tunery.domain.ports.engine import Delta, TokenLogprob
 from tunery.engine.sampling import Sampling
 from tunery.engine.slots import Owner
-from tunery.engine.text import TextStream
 
 
 @dataclass(slots=True, eq=False)

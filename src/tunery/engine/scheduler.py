@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from tunery.datasets.grammars import refusal
+from tunery.datasets.text import TextStream
 from tunery.datasets.tokenizer import TextTokenizer
 from tunery.domain.errors import Overloaded, TuneryError
 from tunery.domain.ports.engine import Delta, TokenLogprob
@@ -26,7 +27,6 @@ from tunery.engine.row import Row
 from tunery.engine.sampling import Likelihood, Sampling, likelihoods, sample
 from tunery.engine.seats import Limits, Seats
 from tunery.engine.slots import Slots
-from tunery.engine.text import TextStream
 from tunery.engine.waiting import FairQueue, fair_shares
 from tunery.model.attention import CachedLayout, SlotCache
 from tunery.model.base import BaseNetwork

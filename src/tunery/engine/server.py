@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, Strict
 from starlette.types import Receive, Scope, Send
 
 from tunery.datasets.grammars import MAX_GRAMMAR_BYTES
+from tunery.datasets.text import TextStream
 from tunery.datasets.tokenizer import TextTokenizer
 from tunery.domain.errors import InvalidRequest, Overloaded, TuneryError
 from tunery.domain.ports.engine import Delta
@@ -27,7 +28,6 @@ from tunery.engine.grammar import GrammarCompiler
 from tunery.engine.row import Row
 from tunery.engine.sampling import Sampling
 from tunery.engine.scheduler import NotResident, Scheduler, idle_callback
-from tunery.engine.text import TextStream
 from tunery.model import adapter_file
 
 MAX_ADAPTER_BYTES = 512 * 1024 * 1024

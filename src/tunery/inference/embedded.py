@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from tunery.domain.ports.engine import (
     TokenLogprob,
 )
 from tunery.inference.connection import EngineConnection
+from tunery.inference.lines import lines
 
 _WEIGHTS, _CONFIG = "adapter_model.safetensors", "adapter_config.json"
 # Sent only where they differ from the default.
@@ -61,7 +62,7 @@ class EmbeddedEngine:
                 body[name] = value
         response = await self._ask("/generate", body, generation.adapter)
         try:
-            async for line in _lines(response.aiter_bytes()):
+            async for line in lines(response.aiter_bytes()):
                 value = orjson.loads(line)
                 if "error" in value:
                     if value.get("code") == INVALID_GRAMMAR:
@@ -207,15 +208,6 @@ def _token_logprob(value: dict[str, Any]) -> TokenLogprob:
         logprob=value["logprob"],
         top=tuple((token, bytes.fromhex(data), logprob) for token, data, logprob in value["top"]),
     )
-
-
-async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield what a newline ends; the other line breaks of Unicode are text here."""
-    rest = b""
-    async for chunk in chunks:
-        *whole, rest = (rest + chunk).split(b"\n")
-        for line in whole:
-            yield line
 
 
 def adapter_name(adapter: Adapter | None) -> str | None:

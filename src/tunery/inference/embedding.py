@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx2
 import orjson
 
-from tunery.domain.errors import Unavailable
+from tunery.domain.errors import InvalidRequest, Unavailable
 from tunery.domain.models import EmbeddingModel
 from tunery.inference.connection import EngineConnection
 
@@ -70,6 +70,24 @@ class EmbeddedEmbedder:
             )
         numbers.frombytes(data)  # the engine is on this machine: the byte order is the same
         return [numbers[start : start + size] for start in range(0, len(numbers), size)]
+
+
+class NoEmbedder:
+    """An Embedder where there is none; `why` is the setting that has left it out."""
+
+    def __init__(self, why: str) -> None:
+        self._why = why
+
+    async def embed(
+        self, token_ids: Sequence[Sequence[int]], model: EmbeddingModel
+    ) -> "list[array[float]]":
+        """Raise InvalidRequest: no embedding model is computed here."""
+        raise InvalidRequest(
+            f"Embeddings are not served here: {self._why} has no engine for the embedding model"
+            f" {model.name!r}. Ask a tunery with the embedded engine.",
+            param="model",
+            code="unsupported_parameter",
+        )
 
 
 def _pieces(token_ids: Sequence[Sequence[int]]) -> Iterator[list[Sequence[int]]]:

@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from support.text_model import make_merging_tokenizer, write_text_model
+from tunery.datasets.text import TextStream
 from tunery.datasets.tokenizer import TextTokenizer
-from tunery.engine.text import TextStream
 
 # The byte of each id: GPT-2's alphabet, sorted. Bytes that print stand for themselves.
 _PRINTED = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]

@@ -1,0 +1,1 @@
+"""The client of a vLLM server: an Engine over its HTTP API, with adapters loaded as it runs."""
