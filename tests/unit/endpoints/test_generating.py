@@ -98,6 +98,7 @@ def test_tokens_of_the_prompt_that_were_used_again_are_told_and_charged_as_any(
         database, directory, Delta("Hel", 1, cached_tokens=2), Delta("lo", 3, "stop", (), 2)
     )
     usage = asyncio.run(chat.answer(parts, CALLER, BODY)).usage
+    assert usage is not None
     assert usage.prompt_tokens_details.cached_tokens == 2
     assert usage.total_tokens == usage.prompt_tokens + 3
     assert charged(database) == [3]

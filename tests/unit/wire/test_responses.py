@@ -387,7 +387,7 @@ def test_a_response_is_written_as_openai_writes_it() -> None:
         "truncation": "disabled",
         "usage": {
             "input_tokens": 4,
-            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+            "input_tokens_details": {"cached_tokens": 2, "cache_write_tokens": 0},
             "output_tokens": 3,
             "output_tokens_details": {"reasoning_tokens": 0},
             "total_tokens": 7,
