@@ -26,7 +26,7 @@ def piece(token: int, finish_reason: str | None = None) -> dict[str, Any]:
 
 
 DONE = "data: [DONE]\n\n"
-WHOLE = [*stream(piece(65), piece(66, "length")), DONE]
+WHOLE = [*stream(piece(64), piece(65, "length")), DONE]
 
 
 class FakeVllm:

@@ -1,7 +1,8 @@
 """Requests to a vLLM server, and what its refusals mean. Knows no route of it, and no model."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,19 +112,20 @@ def message(body: bytes, default: str) -> str:
     return said if len(said) <= _SHOWN else said[:_SHOWN] + " ..."
 
 
-async def events(response: httpx2.Response) -> AsyncIterator[dict[str, Any]]:
+async def events(response: httpx2.Response) -> AsyncGenerator[dict[str, Any], None]:
     """Yield a stream's events up to `[DONE]`; raise Unavailable for a cut, or an error in it."""
     try:
-        async for line in lines(response.aiter_bytes()):
-            if not line.startswith(b"data:"):
-                continue  # an empty line between two events, or a comment
-            data = line.removeprefix(b"data:").strip()
-            if data == b"[DONE]":
-                return
-            event: dict[str, Any] = orjson.loads(data)
-            if "error" in event:  # some refusals come in the stream, after a 200
-                raise _told(int(event["error"].get("code") or 500), message(data, "no message"))
-            yield event
+        async with aclosing(lines(response.aiter_bytes())) as told:
+            async for line in told:
+                if not line.startswith(b"data:"):
+                    continue  # an empty line between two events, or a comment
+                data = line.removeprefix(b"data:").strip()
+                if data == b"[DONE]":
+                    return
+                event: dict[str, Any] = orjson.loads(data)
+                if "error" in event:  # some refusals come in the stream, after a 200
+                    raise _told(int(event["error"].get("code") or 500), message(data, "no message"))
+                yield event
     except httpx2.TransportError as error:
         raise broken_off() from error
 

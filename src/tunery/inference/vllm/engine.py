@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,8 +94,11 @@ class VllmEngine:
         def body(model: str) -> dict[str, Any]:
             return wire.completion(generation, model, tokenizer.eos_ids, salt)
 
-        async with self._asked(base, generation.adapter, needed, body) as response:
-            async for event in events(response):
+        async with (
+            self._asked(base, generation.adapter, needed, body) as response,
+            aclosing(events(response)) as told,
+        ):
+            async for event in told:
                 delta = answer.read(event)
                 if delta is not None:
                     yield delta
