@@ -94,11 +94,15 @@ class VllmAdapters:
 
     async def _make_room(self) -> None:
         """Let go of adapters beyond those that are kept, the longest unused of them that rest."""
-        for name in await asyncio.to_thread(self._folder.surplus):
+        surplus, names = await asyncio.to_thread(self._folder.surplus)
+        for name in names:
+            if not surplus:
+                return
             lock = await asyncio.to_thread(self._folder.claim, name)
             if lock is not None:
                 await self._let_go(name, lock)
                 self.evictions += 1
+                surplus -= 1
 
     async def _let_go(self, name: str, lock: Lock | None) -> None:
         """Take the name from vLLM, then the files; `lock` says that there are any."""

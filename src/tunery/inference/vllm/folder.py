@@ -64,7 +64,8 @@ class AdapterFolder:
         self._put(adapter, name)
         lock = self._lock(name, fcntl.LOCK_SH)
         if lock is not None:
-            os.utime(lock.descriptor)  # when it was last used
+            now = time.time_ns()  # the kernel's own clock for this is coarse
+            os.utime(lock.descriptor, ns=(now, now))
         return lock
 
     def claim(self, name: str) -> Lock | None:
@@ -81,10 +82,13 @@ class AdapterFolder:
         self.path(name).rename(gone)
         shutil.rmtree(gone)
 
-    def surplus(self) -> list[str]:
-        """Return the adapters beyond those that are kept, the longest unused first."""
-        used = sorted((status.st_mtime, path.parent.name) for path, status in self._seen())
-        return [name for _, name in used[: max(0, len(used) - self._most)]]
+    def surplus(self) -> tuple[int, list[str]]:
+        """Return how many adapters are beyond those that are kept, and all, longest unused first.
+
+        All of them, since the longest unused may still be in use.
+        """
+        used = sorted((status.st_mtime_ns, path.parent.name) for path, status in self._seen())
+        return max(0, len(used) - self._most), [name for _, name in used]
 
     def sweep(self) -> None:
         """Remove what killed processes have left half-made."""
