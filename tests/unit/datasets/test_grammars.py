@@ -63,22 +63,27 @@ def test_what_takes_too_long_is_given_up_and_not_tried_again() -> None:
 def test_only_so_many_wait() -> None:
     checker = GrammarChecker(check_s=3.0, most_waiting=1)
     assert checker.flaw_of(b'start: "a"') is None
+    done = threading.Event()
 
     def hold() -> None:
-        with suppress(Overloaded):  # where the other thread was at it first: once more
-            checker.flaw_of(SLOW.encode())
-            return
-        hold()
+        while not done.is_set():
+            with suppress(Overloaded):  # where the other thread is at it: once more
+                checker.flaw_of(SLOW.encode())
+                done.set()
+
+    def is_refused() -> bool:
+        try:
+            checker.flaw_of(b'start: "a"')
+        except Overloaded:
+            return True
+        return False
 
     busy = threading.Thread(target=hold)
     busy.start()
     try:
         refused = False
-        while busy.is_alive() and not refused:  # until the other thread is at it
-            try:
-                checker.flaw_of(b'start: "a"')
-            except Overloaded:
-                refused = True
+        while not done.wait(0.01) and not refused:
+            refused = is_refused()
         assert refused
     finally:
         busy.join()
