@@ -234,7 +234,8 @@ def test_a_vllm_with_another_base_is_refused(
 
 def test_what_is_no_vllm_is_refused(fake: FakeVllm, make: Callable[..., VllmEngine]) -> None:
     async def work(engine: VllmEngine) -> None:
-        for told in ([], {}, "hello"):
+        answers: list[Any] = [[], {}, "hello"]
+        for told in answers:
             fake.version = told
             with pytest.raises(Unavailable, match="no vLLM"):
                 await _all(engine, PLAIN)
