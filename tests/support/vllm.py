@@ -23,7 +23,10 @@ from tunery.model.adapter_file import AdapterWeights
 from tunery.model.base import load_base
 
 VARIABLE = "TUNERY_TEST_VLLM"
-RECORDINGS = Path(__file__).parents[1] / "unit" / "inference" / "vllm" / "recordings"
+RECORDINGS = Path(
+    os.environ.get("TUNERY_TEST_VLLM_RECORDINGS")
+    or Path(__file__).parents[1] / "unit" / "inference" / "vllm" / "recordings"
+)
 HEAD_DIM = 32  # the least that vLLM's CPU build computes
 MODEL = f"tiny@{BASE_DIGEST[:16]}"  # what the server has to serve the tiny model by
 

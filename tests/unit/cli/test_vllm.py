@@ -20,7 +20,8 @@ PROGRAM = """#!{python}
 import json, os, signal, sys, time
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 names = ("VLLM_API_KEY", "VLLM_ALLOW_RUNTIME_LORA_UPDATING")
-told = {{"pid": os.getpid(), "arguments": sys.argv[1:], "environment": [os.environ[n] for n in names]}}
+told = {{"pid": os.getpid(), "arguments": sys.argv[1:]}}
+told["environment"] = [os.environ[name] for name in names]
 with open({told!r} + ".new", "w") as handle:
     json.dump(told, handle)
 os.rename({told!r} + ".new", {told!r})
