@@ -4,6 +4,7 @@ Names in the environment start with TUNERY_ and nest with two underscores: TUNER
 TUNERY_ENGINE__THREADS.
 """
 
+import shlex
 from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
@@ -70,9 +71,14 @@ class VllmSettings(BaseModel):
         256, ge=1, le=4096, description="answers asked for at a time, by each process, before 503"
     )
     command: str = Field("vllm", description="the program that is started, maybe by its path")
-    arguments: tuple[str, ...] = Field(
-        (), description='more arguments for it, as JSON: ["--max-model-len","4096"]'
+    arguments: str = Field(
+        "", description="more arguments for it, as a shell reads them: `--dtype float16`"
     )
+
+    @model_validator(mode="after")
+    def _can_be_split(self) -> Self:
+        shlex.split(self.arguments)  # raises ValueError for a quote that is not closed
+        return self
 
 
 class TrainingSettings(BaseModel):

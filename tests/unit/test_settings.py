@@ -61,6 +61,11 @@ def test_the_environment_sets_what_it_names(monkeypatch: pytest.MonkeyPatch) -> 
         ("TUNERY_WANDB__MODE", "online"),  # without a key
         ("TUNERY_WEBHOOKS__ALLOW_PRIVATE", "perhaps"),
         ("TUNERY_WEBHOOKS__RETRY_S", "0"),
+        ("TUNERY_ENGINE__KIND", "triton"),
+        ("TUNERY_VLLM__URL", "gpu:8000"),
+        ("TUNERY_VLLM__URL", "http://gpu:8000/v1?x"),
+        ("TUNERY_VLLM__ADAPTERS", "0"),
+        ("TUNERY_VLLM__ARGUMENTS", "--dtype 'float32"),
     ],
 )
 def test_a_setting_out_of_range_is_refused(
@@ -129,4 +134,23 @@ def test_reports_go_nowhere_unless_a_key_says_where(
     monkeypatch.setenv("TUNERY_WANDB__FOLDER", str(tmp_path / "runs"))
     settings = Settings()
     assert (settings.wandb.mode, settings.wandb_path) == ("online", tmp_path.resolve() / "runs")
+    assert "pepper" not in repr(settings) + str(settings) + settings.model_dump_json()
+
+
+def test_vllm_is_started_unless_a_url_says_where_it_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert Settings(data=tmp_path).vllm_adapter_path == tmp_path.resolve() / "vllm-adapters"
+    monkeypatch.setenv("TUNERY_VLLM__URL", "http://gpu:8000")
+    assert Settings().starts_engine()  # the embedded engine is the one that answers
+    monkeypatch.setenv("TUNERY_ENGINE__KIND", "vllm")
+    assert not Settings().starts_engine()
+    monkeypatch.delenv("TUNERY_VLLM__URL")
+    monkeypatch.setenv("TUNERY_VLLM__API_KEY", "pepper")
+    monkeypatch.setenv("TUNERY_VLLM__ARGUMENTS", "--dtype float32")
+    monkeypatch.setenv("TUNERY_VLLM__ADAPTER_FOLDER", str(tmp_path / "shared"))
+    settings = Settings()
+    assert settings.starts_engine()
+    assert settings.vllm.arguments == "--dtype float32"
+    assert settings.vllm_adapter_path == tmp_path.resolve() / "shared"
     assert "pepper" not in repr(settings) + str(settings) + settings.model_dump_json()

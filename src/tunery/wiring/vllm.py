@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import shlex
 from dataclasses import dataclass
 
 import orjson
@@ -72,7 +73,7 @@ def start_vllm(settings: Settings, host: str, port: int) -> VllmStart:
         context_tokens=min(base.context_tokens, settings.engine.context_tokens),
         adapters=settings.vllm.adapters,
         max_rank=settings.engine.max_rank,
-        more=settings.vllm.arguments,
+        more=shlex.split(settings.vllm.arguments),
     )
     secret = secrets.token_urlsafe(32)
     place = {"url": f"http://{host}:{port}", "secret": secret}

@@ -68,13 +68,15 @@ def _lives(pid: object) -> bool:
 
 
 def test_it_is_announced_with_the_key_it_asks_for(tiny_model: Path, tmp_path: Path) -> None:
-    with _engine(tiny_model, tmp_path) as process:
+    more = {"TUNERY_VLLM__ARGUMENTS": "--override 'a b'"}
+    with _engine(tiny_model, tmp_path, **more) as process:
         told = _told(tmp_path)
         address = tmp_path / "data" / "engine.json"
         place = json.loads(address.read_text())
         assert stat.S_IMODE(address.stat().st_mode) == 0o600
         arguments = told["arguments"]
         assert isinstance(arguments, list)
+        assert arguments[-2:] == ["--override", "a b"]
         host, port = (arguments[arguments.index(name) + 1] for name in ("--host", "--port"))
         assert place["url"] == f"http://{host}:{port}" != "http://127.0.0.1:0"
         assert told["environment"] == [place["secret"], "1"]

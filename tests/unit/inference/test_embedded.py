@@ -20,7 +20,6 @@ import pytest
 from support.networks import (
     BASE_DIGEST,
     SECRET,
-    VOCABULARY,
     answer_of,
     endless_tokenizer,
     log_probabilities,
@@ -31,7 +30,7 @@ from support.networks import (
     store,
     tokens,
 )
-from tunery.domain.errors import Overloaded, TuneryError, Unavailable
+from tunery.domain.errors import Overloaded, Unavailable
 from tunery.domain.jobs import Adapter
 from tunery.domain.ports.engine import Delta, EngineHealth, Generation
 from tunery.inference.embedded import EmbeddedEngine, adapter_name
@@ -201,107 +200,6 @@ def test_many_cold_adapters_asked_at_once_are_each_loaded_once(
         assert (await engine.health()).adapter_loads == len(adapters)
 
     with serving(tiny_model, address, endless_tokenizer(tiny_model), places=3):
-        _with_engine(address, blobs, work)
-
-
-def test_scores_are_those_of_base_and_adapter(
-    tiny_model: Path, address: Path, blobs: LocalBlobStore
-) -> None:
-    weights = random_adapter(tiny_model, 1)
-    adapter = store(blobs, "p/a", weights)
-    texts = [tokens(40, 1), tokens(2, 2), tokens(9, 3)]
-
-    async def work(engine: EmbeddedEngine) -> None:
-        for one, model in ((None, plain_model), (adapter, None)):
-            reference = model(tiny_model) if model else merged_model(tiny_model, weights)
-            scores = await engine.score(texts, BASE_DIGEST, one)
-            for ids, found in zip(texts, scores, strict=True):
-                assert found == pytest.approx(log_probabilities(reference, ids), abs=1e-3)
-
-    with serving(tiny_model, address):
-        _with_engine(address, blobs, work)
-
-
-def _nameless(adapter: Adapter, blobs: LocalBlobStore) -> None:
-    data = blobs.read(f"{adapter.key}/adapter_model.safetensors")
-    blobs.put(f"{adapter.key}/adapter_model.safetensors", data[:-1] + bytes([data[-1] ^ 1]))
-
-
-def _no_adapter(adapter: Adapter, blobs: LocalBlobStore) -> None:
-    config = json.loads(blobs.read(f"{adapter.key}/adapter_config.json"))
-    blobs.put(f"{adapter.key}/adapter_config.json", json.dumps({**config, "r": 99}).encode())
-
-
-def _gone(adapter: Adapter, blobs: LocalBlobStore) -> None:
-    blobs.delete(f"{adapter.key}/adapter_config.json")
-
-
-@pytest.mark.parametrize(
-    ("spoil", "says", "code"),
-    [
-        (_nameless, "digest", "engine_error"),
-        (_no_adapter, "rank 99", "engine_error"),
-        (_gone, "missing", "model_files_missing"),
-    ],
-)
-def test_spoiled_adapter_files_are_refused_and_nothing_stays(
-    tiny_model: Path,
-    address: Path,
-    blobs: LocalBlobStore,
-    spoil: Callable[[Adapter, LocalBlobStore], None],
-    says: str,
-    code: str,
-) -> None:
-    adapter = store(blobs, "p/a", random_adapter(tiny_model, 1))
-    spoil(adapter, blobs)
-
-    async def work(engine: EmbeddedEngine) -> None:
-        with pytest.raises(TuneryError, match=says) as caught:
-            await _all(engine, _generation(5, adapter))
-        assert caught.value.code == code
-        await _health_is(engine, EngineHealth(BASE_DIGEST, 0, 0, 0))
-
-    with serving(tiny_model, address):
-        _with_engine(address, blobs, work)
-
-
-def test_what_does_not_fit_the_engine_is_refused(
-    tiny_model: Path, address: Path, blobs: LocalBlobStore
-) -> None:
-    refused = [
-        (_generation(5, base_digest="c" * 64), "base"),
-        (_generation(5, prompt_ids=[3, VOCABULARY]), "ids below 258"),
-        (_generation(5, prompt_ids=[3, 2**62]), "ids below 258"),
-        (_generation(5, prompt_ids=[-1, 3]), "refused"),
-        (_generation(5, prompt_ids=[]), "refused"),
-        (_generation(512 - len(PROMPT) + 1), "512 tokens"),
-        (_generation(0), "refused"),
-        (_generation(5, temperature=2.1), "refused"),
-        (_generation(5, top_p=1.1), "refused"),
-        (_generation(5, presence_penalty=2.1), "refused"),
-        (_generation(5, frequency_penalty=-2.1), "refused"),
-        (_generation(5, top_logprobs=21), "refused"),
-        (_generation(5, top_logprobs=-1), "refused"),
-        (_generation(5, logit_bias=((3, 100.5),)), "refused"),
-        (_generation(5, logit_bias=((-1, 1.0),)), "refused"),
-        (_generation(5, logit_bias=((3, 1.0), (3, 2.0))), "twice"),
-        (_generation(5, logit_bias=((3, 1.0), (VOCABULARY, 1.0))), "ids below 258"),
-        (_generation(5, logit_bias=((3, 1.0),) * 1025), "refused"),
-    ]
-
-    async def work(engine: EmbeddedEngine) -> None:
-        for generation, says in refused:
-            with pytest.raises(TuneryError, match=says) as caught:
-                await _all(engine, generation)
-            assert not isinstance(caught.value, Unavailable | Overloaded)
-        for ids, digest in (([1, VOCABULARY], BASE_DIGEST), ([1], BASE_DIGEST), ([1, 2], "c" * 64)):
-            with pytest.raises(TuneryError, match="refused"):
-                await engine.score([[1, 2, 3], ids], digest, None)
-        await _health_is(engine, EngineHealth(BASE_DIGEST, 0, 0, 0))
-        last = (await _all(engine, _generation(512 - len(PROMPT))))[-1]
-        assert last.completion_tokens == 512 - len(PROMPT)  # the context is used to its end
-
-    with serving(tiny_model, address, endless_tokenizer(tiny_model)):
         _with_engine(address, blobs, work)
 
 

@@ -17,7 +17,7 @@ _SHOWN = 300  # characters of a message of vLLM's: it may say a whole request ag
 
 @dataclass(frozen=True, slots=True)
 class VllmAddress:
-    """Where a vLLM server is, without a slash at the end, and the key that it asks for."""
+    """Where a vLLM server is, without a slash at the end, and its key; empty where it asks none."""
 
     url: str
     key: str
@@ -45,7 +45,7 @@ class VllmConnection:
         for attempt in range(2):
             try:
                 address = self._address()
-                headers = {"authorization": f"Bearer {address.key}"}
+                headers = {"authorization": f"Bearer {address.key}"} if address.key else {}
                 content = None
                 if body is not None:
                     headers["content-type"] = "application/json"
