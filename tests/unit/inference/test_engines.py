@@ -113,7 +113,6 @@ def test_an_answer_streams_to_its_end(tried: Tried) -> None:
     tried.run(work)
 
 
-@pytest.mark.parametrize("tried", ["embedded"], indirect=True)  # of vLLM there is no recording
 def test_a_stop_string_ends_the_answer_and_is_no_part_of_it(tried: Tried) -> None:
     tokenizer = endless_tokenizer(tried.model)
     made = answer_of(plain_model(tried.model), PROMPT, 12)

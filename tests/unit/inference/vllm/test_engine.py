@@ -13,7 +13,8 @@ import pytest
 
 from support.fake_vllm import DONE, WHOLE, FakeVllm, error, faked, piece, stream
 from support.networks import BASE_DIGEST, random_adapter, store, tokens
-from support.vllm import MODEL, vllm_engine
+from support.tiny import make_tiny_model
+from support.vllm import HEAD_DIM, MODEL, vllm_engine, vllm_wire
 from tunery.domain.errors import InvalidRequest, Overloaded, TuneryError, Unavailable
 from tunery.domain.jobs import Adapter
 from tunery.domain.ports.engine import Delta, EngineHealth, Generation
@@ -73,6 +74,23 @@ async def _all(engine: VllmEngine, generation: Generation) -> list[Delta]:
 async def _until(condition: Callable[[], bool]) -> None:
     while not condition():  # noqa: ASYNC110 - another thread's state
         await asyncio.sleep(0.01)
+
+
+def test_a_grammar_is_followed_to_its_end_and_a_wrong_one_refused(
+    tmp_path: Path, folder: Path, blobs: LocalBlobStore
+) -> None:
+    model = make_tiny_model(tmp_path / "model", head_dim=HEAD_DIM)
+
+    async def work(engine: VllmEngine) -> None:
+        deltas = await _all(engine, replace(PLAIN, grammar='start: /a[bc]{3}/ "d"'))
+        assert re.fullmatch("a[bc]{3}d", "".join(delta.text for delta in deltas))
+        assert deltas[-1].finish_reason == "stop"
+        with pytest.raises(TuneryError, match="refused") as caught:
+            await _all(engine, replace(PLAIN, grammar="start: nowhere"))
+        assert not isinstance(caught.value, Unavailable | Overloaded)
+
+    with vllm_wire("grammar", folder) as url:
+        _run(lambda: vllm_engine(url, model, folder, blobs), work)
 
 
 def test_every_field_is_sent_and_nothing_is_left_to_the_servers_defaults(
@@ -216,7 +234,7 @@ def test_a_vllm_with_another_base_is_refused(
 
 def test_what_is_no_vllm_is_refused(fake: FakeVllm, make: Callable[..., VllmEngine]) -> None:
     async def work(engine: VllmEngine) -> None:
-        answers: tuple[Any, ...] = ([], {}, "hello")
+        answers: list[Any] = [[], {}, "hello"]
         for told in answers:
             fake.version = told
             with pytest.raises(Unavailable, match="no vLLM"):
