@@ -15,10 +15,11 @@ import pytest
 from nightly.conftest import Figures
 from support import agreement
 from support.agreement import Made, Text
-from support.networks import BASE_DIGEST, random_adapter, serving, store, tokens
+from support.networks import BASE_DIGEST, PEFT_WARNING, random_adapter, serving, store, tokens
 from support.server import Server
 from support_messages import SHORT_PROMPT, Example, make
 from tunery.datasets.rendering import ChatRenderer
+from tunery.datasets.tokenizer import TextTokenizer
 from tunery.domain.jobs import Adapter, EpochCheckpoint, Hyperparameters
 from tunery.domain.models import BaseModel
 from tunery.domain.ports.engine import Engine, Generation
@@ -31,6 +32,8 @@ from tunery.storage.catalogue import Catalogue
 from tunery.training.loop import LocalTrainer
 from tunery.wiring.parts import build_parts
 from tunery.wiring.storage import open_database
+
+pytestmark = pytest.mark.filterwarnings(PEFT_WARNING)
 
 HELD_OUT, TRAINED_ON, SAMPLED = 200, 96, 80
 ROWS, ANSWER_TOKENS = 16, 24
@@ -210,5 +213,11 @@ def test_in_float32_a_seed_gives_one_text_whatever_else_is_in_the_batch(
         {"greedy, alone = mixed": _same(said.greedy_alone, said.greedy_mixed)}
         | {"sampled, alone = mixed": _same(said.sampled_alone, said.sampled_mixed)},
     )
+    made_of = [*said.greedy_mixed, *said.sampled_mixed]
+    proof = agreement.made_proof(
+        tiny_model, blobs, TextTokenizer(tiny_model), [*wanted, *wanted], made_of
+    )
+    assert proof.maximum < 1e-3
+    assert proof.tokens > SAMPLED * ANSWER_TOKENS
     assert len({made.text for made in said.sampled_alone}) > SAMPLED / 2
     assert agreement.equal_texts(said.sampled_alone, said.sampled_mixed) == SAMPLED
