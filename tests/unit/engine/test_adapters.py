@@ -143,7 +143,8 @@ def test_adapters_take_the_memory_of_their_own_rank_and_give_it_back(tiny_model:
     for number in range(200):
         stack.load(str(number), weights)
     taken = resident_bytes() - before
-    assert stack.bytes <= taken < stack.bytes + 16 * 2**20  # padded to rank 256: some 500 MiB
+    # The kernel counts pages in groups, and late. Padded to rank 256 it would be some 500 MiB.
+    assert stack.bytes - 2**20 < taken < stack.bytes + 16 * 2**20
     for number in range(200):
         assert stack.unload(str(number))
     assert resident_bytes() - before < taken - 0.9 * 200 * stack.bytes_of(8)
