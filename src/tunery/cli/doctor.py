@@ -130,19 +130,20 @@ def _model(settings: Settings) -> Iterator[Finding]:
     from tunery.storage.catalogue import digest
     from tunery.wiring.storage import open_directory
 
-    base = open_directory(settings).catalogue.get(settings.base)
-    if base is None:
+    bases = open_directory(settings).catalogue.all()
+    if settings.base not in (base.name for base in bases):
         yield Finding(
             "base model", f"{settings.base} is not in the catalogue", "run `tunery models pull`"
         )
-    elif not Path(base.path).is_dir() or digest(Path(base.path)) != base.digest:
-        yield Finding(
-            "base model",
-            f"{base.path} is not what it was when it was added",
-            "run `tunery models pull --again`, or add it again",
-        )
-    else:
-        yield Finding("base model", f"{base.name} {base.digest[:12]}")
+    for base in bases:
+        if Path(base.path).is_dir() and digest(Path(base.path)) == base.digest:
+            yield Finding("base model", f"{base.name} {base.digest[:12]}")
+        else:
+            yield Finding(
+                "base model",
+                f"{base.path} is not what it was when {base.name} was added",
+                "run `tunery models pull --again`, or add it again",
+            )
 
 
 def _embeddings(settings: Settings) -> Iterator[Finding]:
@@ -170,21 +171,26 @@ def _engine(settings: Settings) -> Iterator[Finding]:
 
     from tunery.domain.errors import TuneryError
     from tunery.inference.embedded import EmbeddedEngine
-    from tunery.wiring.storage import engine_file, open_blobs
+    from tunery.wiring.storage import engine_places, open_blobs, open_directory
 
-    if not engine_file(settings).exists():
+    places, names = engine_places(settings), {}
+    for base in open_directory(settings).catalogue.all():
+        names[base.digest] = base.name
+    announced = places.announced()
+    if not announced:
         yield Finding("engine", "not started yet")
-        return
 
-    async def ask() -> str:
-        client = EmbeddedEngine(engine_file(settings), open_blobs(settings))
+    async def ask(base_digest: str) -> str:
+        client = EmbeddedEngine(places.address(base_digest), open_blobs(settings))
         try:
             health = await client.health()
         finally:
             await client.close()
         return f"answers; {health.adapters_resident} adapters, {health.rows_active} requests"
 
-    try:
-        yield Finding("engine", asyncio.run(ask()))
-    except TuneryError:
-        yield Finding("engine", "does not run; `tunery up` starts it")
+    for base_digest in announced:
+        name = names.get(base_digest, base_digest[:12])
+        try:
+            yield Finding("engine", f"{name} {asyncio.run(ask(base_digest))}")
+        except TuneryError:
+            yield Finding("engine", f"{name} does not run; `tunery up` starts it")

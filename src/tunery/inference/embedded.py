@@ -23,10 +23,11 @@ _DEFAULTS = {field.name: field.default for field in fields(Generation)}
 
 
 class EmbeddedEngine:
-    """An Engine whose process runs on this machine."""
+    """An Engine of one base, whose process runs on this machine."""
 
-    def __init__(self, address_file: Path, blobs: BlobStore) -> None:
-        self._connection = EngineConnection(address_file)
+    def __init__(self, address_file: Path, blobs: BlobStore, start_s: float = 0.0) -> None:
+        """A request waits up to `start_s` seconds for the process to be started."""
+        self._connection = EngineConnection(address_file, start_s)
         self._blobs = blobs
 
     async def generate(self, generation: Generation) -> AsyncGenerator[Delta, None]:
@@ -99,8 +100,9 @@ class EmbeddedEngine:
         finally:
             await response.aclose()
 
-    async def load(self, adapter: Adapter) -> None:
-        """Send the adapter's files."""
+    async def load(self, adapter: Adapter, base_digest: str) -> None:
+        """Send the adapter's files; the engine holds them against its base's shapes."""
+        del base_digest  # this engine has one base
         weights, config = await asyncio.to_thread(self._files, adapter)
         response = await self._connection.send(
             "PUT",
@@ -112,8 +114,9 @@ class EmbeddedEngine:
         await self._connection.checked(response)
         await response.aclose()
 
-    async def unload(self, adapter: Adapter) -> None:
+    async def unload(self, adapter: Adapter, base_digest: str) -> None:
         """Have the engine let go of the adapter."""
+        del base_digest
         response = await self._connection.send(
             "DELETE", "/adapters", params={"name": adapter_name(adapter)}
         )
@@ -122,7 +125,7 @@ class EmbeddedEngine:
 
     async def health(self) -> EngineHealth:
         """Return the engine's state."""
-        response = await self._connection.send("GET", "/health")
+        response = await self._connection.send("GET", "/health", wakes=False)
         await self._connection.checked(response)
         value = orjson.loads(await response.aread())
         await response.aclose()
@@ -145,7 +148,7 @@ class EmbeddedEngine:
                 await self._connection.checked(response)
                 return response
             await response.aclose()
-            await self.load(adapter)
+            await self.load(adapter, body["base_digest"])
         raise Overloaded("The engine has no room for this model now; try again.")
 
     def _files(self, adapter: Adapter) -> tuple[bytes, bytes]:

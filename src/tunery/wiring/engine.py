@@ -14,11 +14,11 @@ from tunery.engine.scheduler import Limits, Scheduler
 from tunery.engine.server import EngineServer, start_thread
 from tunery.model.base import compute_dtype, load_base
 from tunery.settings import Settings
-from tunery.wiring.storage import engine_file, open_directory, renderer_of, write_private
+from tunery.wiring.storage import engine_places, open_directory, renderer_of, write_private
 
 
-def build_engine(settings: Settings) -> tuple[FastAPI, Scheduler, str]:
-    """Return the engine's server, its running scheduler, and the secret it is asked with."""
+def build_engine(settings: Settings) -> tuple[FastAPI, Scheduler, str, str]:
+    """Return an engine's server, its running scheduler, its base's digest, and its secret."""
     base = open_directory(settings).base()
     tokenizer = renderer_of(base).tokenizer
     wanted = settings.engine
@@ -60,9 +60,11 @@ def build_engine(settings: Settings) -> tuple[FastAPI, Scheduler, str]:
     app = server.app()
     catalogue = open_directory(settings).catalogue
     EmbeddingServer(scheduler, catalogue.embedding_of, wanted.queue).mount(app)
-    return app, scheduler, secret
+    return app, scheduler, base.digest, secret
 
 
-def announce(settings: Settings, url: str, secret: str) -> None:
+def announce(settings: Settings, base_digest: str, url: str, secret: str) -> None:
     """Tell the other processes where the engine is, in a file that only this user can read."""
-    write_private(engine_file(settings), orjson.dumps({"url": url, "secret": secret}).decode())
+    address = engine_places(settings).address(base_digest)
+    address.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_private(address, orjson.dumps({"url": url, "secret": secret}).decode())

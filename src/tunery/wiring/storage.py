@@ -9,6 +9,7 @@ from tunery.datasets.embedding import EmbeddingTokenizer
 from tunery.datasets.rendering import ChatRenderer
 from tunery.domain.errors import NotFound, Unavailable
 from tunery.domain.models import BaseModel, EmbeddingModel
+from tunery.inference.places import EnginePlaces
 from tunery.services.models import ModelDirectory
 from tunery.settings import Settings
 from tunery.storage.blobs import LocalBlobStore
@@ -46,7 +47,7 @@ def open_blobs(settings: Settings) -> LocalBlobStore:
 
 
 def open_directory(settings: Settings) -> ModelDirectory:
-    """Return the catalogue, and the base that is served."""
+    """Return the catalogue, and its default base."""
     return ModelDirectory(Catalogue(settings.models_path), settings.base)
 
 
@@ -120,6 +121,6 @@ def embedding_tokenizer_of(model: EmbeddingModel) -> EmbeddingTokenizer:
         ) from error
 
 
-def engine_file(settings: Settings) -> Path:
-    """Return where the embedded engine writes its address and secret."""
-    return settings.data_path / "engine.json"
+def engine_places(settings: Settings) -> EnginePlaces:
+    """Return where the embedded engines write their addresses and secrets."""
+    return EnginePlaces(settings.data_path / "engines")
