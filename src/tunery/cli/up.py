@@ -20,7 +20,7 @@ import typer
 from tunery.cli.console import DataOption, err, fail, load_settings, out, told
 from tunery.cli.engines import Engines
 from tunery.cli.kept import Kept
-from tunery.cli.processes import DRAIN_S, HostOption, PortOption, listen
+from tunery.cli.processes import HostOption, PortOption, listen
 from tunery.cli.supervised import VARIABLE
 from tunery.domain.errors import TuneryError
 from tunery.settings import DEFAULT_BASE, Settings
@@ -182,11 +182,12 @@ class Supervisor:
 
     def _stop_all(self) -> None:
         """End the API first, so that what it has accepted is still answered."""
+        seconds = self._settings.drain_s + 5.0
         self._api.end()
-        self._api.wait(DRAIN_S + 5)
+        self._api.wait(seconds)
         self._worker.end()
         self._worker.wait(5)
-        self._engines.stop(DRAIN_S + 5)
+        self._engines.stop(seconds)
 
     def _announce(self) -> None:
         """Say when everything is ready."""
