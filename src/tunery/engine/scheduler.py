@@ -27,7 +27,7 @@ from tunery.engine.row import Row
 from tunery.engine.sampling import Likelihood, Sampling, likelihoods, sample
 from tunery.engine.seats import Limits, Seats
 from tunery.engine.slots import Slots
-from tunery.engine.waiting import FairQueue, fair_shares
+from tunery.engine.waiting import FairQueue, divided, fair_shares
 from tunery.model.attention import CachedLayout, SlotCache
 from tunery.model.base import BaseNetwork
 from tunery.model.lora import Packed, packed
@@ -193,7 +193,8 @@ class Scheduler:
     def _pieces(self, decoding: int) -> list[tuple[Row, int]]:
         """Return which prompts go on in this step, and by how many tokens; oldest first.
 
-        Tenants share the step's tokens, so that a short prompt waits for nobody's long ones.
+        Tenants share the step's tokens, and so do a tenant's own: a short prompt waits for no long
+        one.
         """
         budget = self._limits.prefill_tokens
         if decoding:
@@ -201,17 +202,19 @@ class Scheduler:
         rows = [
             row for row in self._active.values() if not row.decodes and not self._seats.waits(row)
         ]
-        wanted: dict[str, int] = {}
+        by_tenant: dict[str, list[Row]] = {}
         for row in rows:
-            wanted[row.tenant] = wanted.get(row.tenant, 0) + row.left
+            by_tenant.setdefault(row.tenant, []).append(row)
+        wanted = {tenant: sum(row.left for row in own) for tenant, own in by_tenant.items()}
         shares = fair_shares(wanted, budget)
-        pieces = []
-        for row in rows:
-            count = min(shares[row.tenant], row.left)
-            if count:
-                pieces.append((row, count))
-                shares[row.tenant] -= count
-        return pieces
+        counts = {
+            row.slot: count
+            for tenant, own in by_tenant.items()
+            for row, count in zip(
+                own, divided([row.left for row in own], shares[tenant]), strict=True
+            )
+        }
+        return [(row, counts[row.slot]) for row in rows if counts[row.slot]]
 
     def _finish_step(
         self, decoding: Sequence[Row], pieces: Sequence[tuple[Row, int]], hidden: Tensor

@@ -6,7 +6,7 @@ language models", algorithm 2). Within a tenant the first to come is the first s
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -144,4 +144,20 @@ def fair_shares(wanted: Mapping[str, int], budget: int) -> dict[str, int]:
     for place, name in enumerate(sorted(wanted, key=lambda name: wanted[name])):
         shares[name] = min(wanted[name], budget // (len(wanted) - place))
         budget -= shares[name]
+    return shares
+
+
+def divided(wanted: Sequence[int], budget: int) -> list[int]:
+    """Return how much of `budget` each of a tenant's texts gets, which come oldest first.
+
+    Half is the oldest one's, so that none waits for ever; the rest goes to whoever wants least, so
+    that a short text does not wait for a long one.
+    """
+    shares = [0] * len(wanted)
+    shares[0] = min(wanted[0], (budget + 1) // 2)
+    left = budget - shares[0]
+    for place in sorted(range(len(wanted)), key=lambda place: wanted[place] - shares[place]):
+        more = min(wanted[place] - shares[place], left)
+        shares[place] += more
+        left -= more
     return shares

@@ -3,7 +3,7 @@
 import pytest
 
 from tunery.domain.errors import Overloaded
-from tunery.engine.waiting import FairQueue, fair_shares
+from tunery.engine.waiting import FairQueue, divided, fair_shares
 
 
 def _serve(queue: FairQueue[str], count: int, made: int = 0) -> list[str]:
@@ -122,3 +122,20 @@ def test_a_step_is_shared_so_that_nobody_gets_more_by_wanting_more(
     wanted: dict[str, int], budget: int, shares: dict[str, int]
 ) -> None:
     assert fair_shares(wanted, budget) == shares
+
+
+@pytest.mark.parametrize(
+    ("wanted", "budget", "shares"),
+    [
+        ([100], 30, [30]),
+        ([100, 10], 30, [20, 10]),  # the short one is done at once
+        ([100, 40], 30, [15, 15]),  # half is the oldest one's
+        ([10, 100, 20], 31, [10, 1, 20]),
+        ([40, 40, 40], 30, [30, 0, 0]),  # texts alike: one after the other
+        ([5, 5], 30, [5, 5]),
+    ],
+)
+def test_a_tenants_own_texts_share_what_it_has(
+    wanted: list[int], budget: int, shares: list[int]
+) -> None:
+    assert divided(wanted, budget) == shares
