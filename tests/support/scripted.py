@@ -6,6 +6,7 @@ from typing import Any, cast
 from support.rows import CONTEXT_TOKENS, render_with
 from tunery.domain.errors import TuneryError
 from tunery.domain.ports.engine import Delta, Engine, Generation
+from tunery.endpoints.ledger import Ledger
 from tunery.endpoints.parts import Parts
 from tunery.services.models import ModelDirectory
 from tunery.storage.database import Database
@@ -37,6 +38,7 @@ def scripted_parts(
     no_embeddings: Any = None
     return Parts(
         database=database,
+        ledger=Ledger(database),
         directory=directory,
         renderers=render_with,
         engine=engine,

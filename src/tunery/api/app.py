@@ -26,12 +26,12 @@ from tunery.api.routes import (
 )
 
 ROUTES = (
+    chat,  # first: routes are looked through in their order
     files,
     uploads,
     fine_tuning,
     permissions,
     models,
-    chat,
     stored_completions,
     completions,
     responses,

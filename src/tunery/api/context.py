@@ -6,6 +6,7 @@ from typing import cast
 
 from fastapi import Request
 
+from tunery.api.known_keys import KnownKeys
 from tunery.domain.ports.blobs import BlobStore
 from tunery.domain.ports.delivery import Sender
 from tunery.endpoints.parts import Parts
@@ -21,7 +22,7 @@ class Context:
     blobs: BlobStore
     parts: Parts
     sender: Sender
-    pepper: bytes
+    keys: KnownKeys
     results_as_base64: bool
     max_file_bytes: int
     takes_integrations: bool

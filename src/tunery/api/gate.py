@@ -4,7 +4,6 @@ from typing import Annotated
 
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPBearer
-from starlette.concurrency import run_in_threadpool
 
 from tunery.api.context import context_of
 from tunery.domain.errors import Unauthenticated
@@ -38,10 +37,9 @@ async def _administrator(
 
 
 async def _authenticated(request: Request) -> ApiKey:
-    context = context_of(request)
     scheme, _, secret = request.headers.get("authorization", "").partition(" ")
     token = secret.strip() if scheme.lower() == "bearer" else None
-    return await run_in_threadpool(accounts.authenticate, context.database, context.pepper, token)
+    return await context_of(request).keys.authenticate(token)
 
 
 def _check_header(request: Request, key: ApiKey, header: str, value: str) -> None:

@@ -1,5 +1,6 @@
 """The long-running processes, each alone: API, worker, engine."""
 
+import gc
 import signal
 import socket
 from typing import Annotated
@@ -55,6 +56,8 @@ def serve(host: HostOption = None, port: PortOption = None, data: DataOption = N
         server_header=False,
         timeout_graceful_shutdown=DRAIN_S,
     )
+    gc.collect()
+    gc.freeze()  # what is there now stays: no collection looks through it while requests wait
     uvicorn.Server(config).run(sockets=[sock])
 
 

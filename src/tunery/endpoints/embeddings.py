@@ -24,5 +24,5 @@ async def answer(parts: Parts, caller: Caller, value: Any) -> CreateEmbeddingRes
         body.dimensions,
     )
     vectors = await parts.embedder.embed(prepared.token_ids, prepared.model)
-    await run_sync(embeddings.settle_embedding, parts.database, caller, prepared, body.user)
+    await parts.ledger.write(embeddings.ledger_line(caller, prepared, body.user))
     return to_wire_embeddings(body, vectors, prepared.tokens)

@@ -10,7 +10,7 @@ from tunery.domain.errors import NotFound, TuneryError, Unavailable
 from tunery.domain.ports.engine import Delta, FinishReason, TokenLogprob
 from tunery.domain.tenants import Caller
 from tunery.endpoints.parts import Parts
-from tunery.services.answers import PreparedAnswer, settle
+from tunery.services.answers import PreparedAnswer, ledger_line
 from tunery.services.models import get_model
 
 _AT_ONCE = 16  # choices of one request that are generated together: one caller is no crowd
@@ -136,8 +136,8 @@ class Generating:
                 raise
 
     async def _settle(self) -> None:
-        await anyio.to_thread.run_sync(
-            settle, self._parts.database, self._caller, self.prepared, self.completion_tokens
+        await self._parts.ledger.write(
+            ledger_line(self._caller, self.prepared, self.completion_tokens)
         )
 
 

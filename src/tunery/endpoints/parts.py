@@ -8,6 +8,7 @@ from tunery.datasets.rendering import ChatRenderer
 from tunery.domain.models import BaseModel, EmbeddingModel
 from tunery.domain.ports.embedding import Embedder
 from tunery.domain.ports.engine import Engine
+from tunery.endpoints.ledger import Ledger
 from tunery.services.models import ModelDirectory
 from tunery.storage.database import Database
 
@@ -17,6 +18,7 @@ class Parts:
     """The parts behind an answer."""
 
     database: Database
+    ledger: Ledger
     directory: ModelDirectory
     renderers: Callable[[BaseModel], ChatRenderer]
     engine: Engine

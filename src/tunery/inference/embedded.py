@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import httpx2
+import aiohttp
 import orjson
 
 from tunery import __version__
@@ -21,7 +21,7 @@ from tunery.domain.ports.engine import (
     Generation,
     TokenLogprob,
 )
-from tunery.inference.connection import EngineConnection
+from tunery.inference.connection import LOST, EngineConnection
 from tunery.inference.lines import lines
 
 _WEIGHTS, _CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -49,7 +49,7 @@ class EmbeddedEngine:
         body: dict[str, Any] = {
             "prompt_ids": list(generation.prompt_ids),
             "base_digest": generation.base_digest,
-            "adapter": adapter_name(generation.adapter),
+            "adapter": generation.adapter and adapter_name(generation.adapter),
             "max_tokens": generation.max_tokens,
             "temperature": generation.temperature,
             "top_p": generation.top_p,
@@ -61,8 +61,9 @@ class EmbeddedEngine:
             if (value := getattr(generation, name)) != _DEFAULTS[name]:
                 body[name] = value
         response = await self._ask("/generate", body, generation.adapter)
+        ended = False
         try:
-            async for line in lines(response.aiter_bytes()):
+            async for line in lines(response.content.iter_any()):
                 value = orjson.loads(line)
                 if "error" in value:
                     if value.get("code") == INVALID_GRAMMAR:
@@ -71,20 +72,21 @@ class EmbeddedEngine:
                         raise Overloaded(value["error"])
                     raise Unavailable(value["error"], code="engine_error")
                 delta = _delta(value)
+                ended = delta.finish_reason is not None
                 yield delta
-                if delta.finish_reason is not None:
-                    return
-            raise Unavailable(
-                "The engine stopped before the answer was complete; try again.",
-                code="engine_error",
-            )
-        except httpx2.TransportError as error:
+            # Read to its end, not to the last piece: the connection serves the next request.
+            if not ended:
+                raise Unavailable(
+                    "The engine stopped before the answer was complete; try again.",
+                    code="engine_error",
+                )
+        except LOST as error:
             raise Unavailable(
                 "The engine stopped before the answer was complete; try again.",
                 code="engine_error",
             ) from error
         finally:
-            await response.aclose()
+            response.close()
 
     async def score(
         self, token_ids: Sequence[Sequence[int]], base_digest: str, adapter: Adapter | None
@@ -93,13 +95,13 @@ class EmbeddedEngine:
         body = {
             "token_ids": [list(ids) for ids in token_ids],
             "base_digest": base_digest,
-            "adapter": adapter_name(adapter),
+            "adapter": adapter and adapter_name(adapter),
         }
         response = await self._ask("/score", body, adapter)
         try:
-            scores: list[list[float]] = orjson.loads(await response.aread())
+            scores: list[list[float]] = orjson.loads(await response.read())
         finally:
-            await response.aclose()
+            response.close()
         return scores
 
     async def likelihoods(
@@ -115,15 +117,15 @@ class EmbeddedEngine:
         body = {
             "token_ids": list(token_ids),
             "base_digest": base_digest,
-            "adapter": adapter_name(adapter),
+            "adapter": adapter and adapter_name(adapter),
             "top": top,
             "tenant": tenant,
         }
         response = await self._ask("/likelihoods", body, adapter)
         try:
-            return list(map(_token_logprob, orjson.loads(await response.aread())))
+            return list(map(_token_logprob, orjson.loads(await response.read())))
         finally:
-            await response.aclose()
+            response.close()
 
     async def load(self, adapter: Adapter) -> None:
         """Send the adapter's files."""
@@ -136,7 +138,7 @@ class EmbeddedEngine:
             content=weights,
         )
         await self._connection.checked(response)
-        await response.aclose()
+        response.close()
 
     async def unload(self, adapter: Adapter) -> None:
         """Have the engine let go of the adapter."""
@@ -144,14 +146,14 @@ class EmbeddedEngine:
             "DELETE", "/adapters", params={"name": adapter_name(adapter)}
         )
         await self._connection.checked(response)
-        await response.aclose()
+        response.close()
 
     async def health(self) -> EngineHealth:
         """Return the engine's state."""
         response = await self._connection.send("GET", "/health")
         await self._connection.checked(response)
-        value = orjson.loads(await response.aread())
-        await response.aclose()
+        value = orjson.loads(await response.read())
+        response.close()
         return EngineHealth(**value)
 
     async def close(self) -> None:
@@ -160,27 +162,29 @@ class EmbeddedEngine:
 
     async def _ask(
         self, path: str, body: dict[str, Any], adapter: Adapter | None
-    ) -> httpx2.Response:
+    ) -> aiohttp.ClientResponse:
         """Send a request; if the engine lacks its adapter, send that and ask again."""
         content = orjson.dumps(body)
         response = await self._post(path, content)
-        if response.status_code == 404 and adapter is not None:
-            await response.aclose()
+        if response.status == 404 and adapter is not None:
+            response.close()
             async with self._loading:
                 response = await self._after_loading(path, content, adapter)
         await self._connection.checked(response)
         return response
 
-    async def _after_loading(self, path: str, content: bytes, adapter: Adapter) -> httpx2.Response:
+    async def _after_loading(
+        self, path: str, content: bytes, adapter: Adapter
+    ) -> aiohttp.ClientResponse:
         for _ in range(3):  # another process's request may push an adapter out before it is used
             response = await self._post(path, content)
-            if response.status_code != 404:
+            if response.status != 404:
                 return response
-            await response.aclose()
+            response.close()
             await self.load(adapter)
         raise Overloaded("The engine has no room for this model now; try again.")
 
-    async def _post(self, path: str, content: bytes) -> httpx2.Response:
+    async def _post(self, path: str, content: bytes) -> aiohttp.ClientResponse:
         headers = {"content-type": "application/json"}
         return await self._connection.send("POST", path, content=content, headers=headers)
 
@@ -210,6 +214,6 @@ def _token_logprob(value: dict[str, Any]) -> TokenLogprob:
     )
 
 
-def adapter_name(adapter: Adapter | None) -> str | None:
+def adapter_name(adapter: Adapter) -> str:
     """Return the name that the engine knows the adapter by: it never comes to mean another."""
-    return None if adapter is None else f"{adapter.key}@{adapter.digest}"
+    return f"{adapter.key}@{adapter.digest}"

@@ -4,12 +4,11 @@ from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import httpx2
 import orjson
 
 from tunery.domain.errors import InvalidRequest, Unavailable
 from tunery.domain.models import EmbeddingModel
-from tunery.inference.connection import EngineConnection
+from tunery.inference.connection import LOST, EngineConnection
 
 _PIECE_TOKENS = 4096  # about half a second on two cores: what is computed for a client that left
 _PIECE_TEXTS = 256
@@ -45,21 +44,21 @@ class EmbeddedEmbedder:
             headers={"content-type": "application/json"},
         )
         try:
-            if response.status_code == 404:
+            if response.status == 404:
                 raise Unavailable(
                     f"The engine cannot load the embedding model {model.name!r}; `tunery doctor`"
                     " and the engine's log say why.",
                     code="model_files_missing",
                 )
             await self._connection.checked(response)
-            data = await response.aread()
-        except httpx2.TransportError as error:
+            data = await response.read()
+        except LOST as error:
             raise Unavailable(
                 "The engine stopped before the vectors were complete; try again.",
                 code="engine_error",
             ) from error
         finally:
-            await response.aclose()
+            response.release()
         numbers = array("f")
         size = model.dimensions
         if len(data) != len(token_ids) * size * numbers.itemsize:

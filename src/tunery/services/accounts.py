@@ -50,7 +50,7 @@ def create_first_account(
         project_key = _new_key(pepper, tenant, KeyKind.PROJECT, "first key")
         admin_key = _new_key(pepper, tenant, KeyKind.ADMIN, "first admin key")
         for new in (project_key, admin_key):
-            tx.accounts.add_key(new.key, _hmac(pepper, new.secret))
+            tx.accounts.add_key(new.key, secret_hmac(pepper, new.secret))
     return FirstAccount(tenant, project_key, admin_key)
 
 
@@ -79,7 +79,7 @@ def create_key(
         if tenant is None:
             raise NotFound(f"There is no project {project_id or 'yet; run tunery up first'}.")
         new = _new_key(pepper, tenant, kind, name)
-        tx.accounts.add_key(new.key, _hmac(pepper, new.secret))
+        tx.accounts.add_key(new.key, secret_hmac(pepper, new.secret))
     return new
 
 
@@ -110,7 +110,7 @@ def authenticate(database: Database, pepper: bytes, secret: str | None) -> ApiKe
     if len(secret) > _MAX_KEY_LENGTH or not secret.isascii():
         raise _incorrect(secret)
     with database.read() as tx:
-        key = tx.accounts.key_by_hmac(_hmac(pepper, secret))
+        key = tx.accounts.key_by_hmac(secret_hmac(pepper, secret))
     if key is None or key.revoked_at is not None:
         raise _incorrect(secret)
     return key
@@ -159,7 +159,8 @@ def _new_key(pepper: bytes, tenant: Tenant, kind: KeyKind, name: str) -> NewKey:
     return NewKey(key, secret)
 
 
-def _hmac(pepper: bytes, secret: str) -> bytes:
+def secret_hmac(pepper: bytes, secret: str) -> bytes:
+    """Return what a key is kept and found by."""
     return hmac.new(pepper, secret.encode(), hashlib.sha256).digest()
 
 

@@ -1,4 +1,4 @@
-"""An answer that the engine is to make: what it is, what it is charged as, and its settling."""
+"""An answer that the engine is to make: what it is, and what it is charged as."""
 
 import time
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from tunery.domain.once import OnceKey
 from tunery.domain.ports.engine import Generation
 from tunery.domain.tenants import Caller, Tenant
 from tunery.domain.usage import UsageKind, UsageRecord, chat_cost
+from tunery.services.ledger import LedgerLine
 from tunery.services.models import NamedModel
 from tunery.storage.database import Database
 
@@ -111,30 +112,25 @@ def check_once(database: Database, tenant: Tenant, once: OnceKey) -> None:
         tx.once(tenant).check(once, int(time.time()))
 
 
-def settle(
-    database: Database, caller: Caller, prepared: PreparedAnswer, completion_tokens: int
-) -> None:
-    """Write what a request used into the ledger: once, whether it was heard to the end or not."""
+def ledger_line(caller: Caller, prepared: PreparedAnswer, completion_tokens: int) -> LedgerLine:
+    """Return what a request used, whether it was heard to the end or not."""
     model = prepared.model
-    with database.write() as tx:
-        tx.usage(caller.tenant).add(
-            UsageRecord(
-                request_id=caller.request_id,
-                kind=prepared.kind,
-                model=model.name,
-                base=model.base.name,
-                key_id=caller.key_id,
-                end_user=prepared.end_user,
-                input_tokens=prepared.prompt_tokens,
-                output_tokens=completion_tokens,
-                cost_nanodollars=chat_cost(
-                    model.base.prices,
-                    tuned=model.tuned is not None,
-                    input_tokens=prepared.prompt_tokens,
-                    output_tokens=completion_tokens,
-                    batch=caller.batch,
-                ),
-                batch=caller.batch,
-            ),
-            int(time.time()),
-        )
+    record = UsageRecord(
+        request_id=caller.request_id,
+        kind=prepared.kind,
+        model=model.name,
+        base=model.base.name,
+        key_id=caller.key_id,
+        end_user=prepared.end_user,
+        input_tokens=prepared.prompt_tokens,
+        output_tokens=completion_tokens,
+        cost_nanodollars=chat_cost(
+            model.base.prices,
+            tuned=model.tuned is not None,
+            input_tokens=prepared.prompt_tokens,
+            output_tokens=completion_tokens,
+            batch=caller.batch,
+        ),
+        batch=caller.batch,
+    )
+    return LedgerLine(caller.tenant, record)

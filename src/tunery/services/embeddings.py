@@ -1,6 +1,5 @@
 """Texts that are to become vectors: their model is found, their tokens are counted and charged."""
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -9,8 +8,8 @@ from tunery.domain.errors import InvalidRequest
 from tunery.domain.models import EmbeddingModel
 from tunery.domain.tenants import Caller
 from tunery.domain.usage import UsageKind, UsageRecord, embedding_cost
+from tunery.services.ledger import LedgerLine
 from tunery.services.models import ModelDirectory, unknown_model
-from tunery.storage.database import Database
 
 MAX_TOKENS = 300_000  # of one request, as OpenAI has it
 
@@ -66,25 +65,18 @@ def prepare_embedding(
     return prepared
 
 
-def settle_embedding(
-    database: Database, caller: Caller, prepared: PreparedEmbedding, end_user: str | None
-) -> None:
-    """Write what a request used into the ledger, once."""
-    with database.write() as tx:
-        tx.usage(caller.tenant).add(
-            UsageRecord(
-                request_id=caller.request_id,
-                kind=UsageKind.EMBEDDING,
-                model=prepared.name,
-                base=prepared.model.name,
-                key_id=caller.key_id,
-                end_user=end_user,
-                input_tokens=prepared.tokens,
-                output_tokens=0,
-                cost_nanodollars=embedding_cost(
-                    prepared.model.price, prepared.tokens, batch=caller.batch
-                ),
-                batch=caller.batch,
-            ),
-            int(time.time()),
-        )
+def ledger_line(caller: Caller, prepared: PreparedEmbedding, end_user: str | None) -> LedgerLine:
+    """Return what a request used."""
+    record = UsageRecord(
+        request_id=caller.request_id,
+        kind=UsageKind.EMBEDDING,
+        model=prepared.name,
+        base=prepared.model.name,
+        key_id=caller.key_id,
+        end_user=end_user,
+        input_tokens=prepared.tokens,
+        output_tokens=0,
+        cost_nanodollars=embedding_cost(prepared.model.price, prepared.tokens, batch=caller.batch),
+        batch=caller.batch,
+    )
+    return LedgerLine(caller.tenant, record)

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from decimal import Decimal
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ Entry = BaseModel | EmbeddingModel
 
 
 class Catalogue:
-    """The entries below one folder. Read afresh each time: another process may add one."""
+    """The entries below one folder. Looked at each time: another process may add or change one."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -71,8 +72,12 @@ class Catalogue:
 
     def entry(self, name: str) -> Entry | None:
         """Return the model whose own name this is."""
-        path = self.root / name / ENTRY
-        return _read(path) if valid_name(name) and path.is_file() else None
+        if not valid_name(name):
+            return None
+        try:
+            return _read(self.root / name / ENTRY)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
 
     def embedding(self, name: str) -> EmbeddingModel | None:
         """Return the embedding model that answers to this name."""
@@ -232,6 +237,13 @@ def _without(names: Iterable[str], *unwanted: str) -> tuple[str, ...]:
 
 
 def _read(path: Path) -> Entry:
+    """Return the entry of a file, which is read again only when it is another one."""
+    status = path.stat()
+    return _parsed(path, status.st_ino, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=1024)
+def _parsed(path: Path, *version: int) -> Entry:
     value: dict[str, Any] = orjson.loads(path.read_bytes())
     kind = value.pop("kind", "base")
     value["aliases"] = tuple(value["aliases"])

@@ -4,6 +4,7 @@ from starlette.types import ASGIApp
 
 from tunery.api.app import create_app
 from tunery.api.context import Context
+from tunery.api.known_keys import KnownKeys
 from tunery.settings import Settings
 from tunery.storage.migrate import is_current
 from tunery.wiring.outgoing import build_sender
@@ -25,7 +26,7 @@ def build_api(settings: Settings) -> ASGIApp:
             blobs=blobs,
             parts=build_parts(settings, database, blobs),
             sender=build_sender(settings),
-            pepper=load_pepper(settings),
+            keys=KnownKeys(database, load_pepper(settings)),
             results_as_base64=settings.results_content == "base64",
             max_file_bytes=settings.max_file_bytes,
             takes_integrations=settings.wandb.mode != "disabled",

@@ -3,6 +3,7 @@
 from tunery.domain.ports.blobs import BlobStore
 from tunery.domain.ports.embedding import Embedder
 from tunery.domain.ports.engine import Engine
+from tunery.endpoints.ledger import Ledger
 from tunery.endpoints.parts import Parts
 from tunery.inference.embedded import EmbeddedEngine
 from tunery.inference.embedding import EmbeddedEmbedder, NoEmbedder
@@ -33,6 +34,7 @@ def build_parts(settings: Settings, database: Database, blobs: BlobStore) -> Par
     engine, embedder = _KINDS[settings.engine.kind](settings, blobs)
     return Parts(
         database=database,
+        ledger=Ledger(database),
         directory=open_directory(settings),
         renderers=renderer_of,
         engine=engine,

@@ -4,7 +4,7 @@ import asyncio
 import threading
 
 import pytest
-from anyio.to_thread import current_default_thread_limiter, run_sync
+import sqlalchemy as sa
 
 from support.rows import OURS, a_model
 from support.scripted import scripted_parts
@@ -24,27 +24,30 @@ def charged(database: Database) -> list[int]:
         return [total.output_tokens for total in tx.usage(OURS).totals()]
 
 
-def test_a_cancel_while_the_ledger_waits_for_a_thread_loses_no_line(
+def test_a_cancel_while_the_ledger_is_written_loses_no_line(
     database: Database, directory: ModelDirectory
 ) -> None:
+    committing, go_on = threading.Event(), threading.Event()
+
+    @sa.event.listens_for(database.engine, "commit")
+    def hold(_: object) -> None:
+        if threading.current_thread().name.startswith("ledger"):
+            committing.set()
+            assert go_on.wait(30)
+
     async def run() -> None:
         begun = await chat.begin(scripted_parts(database, directory), CALLER, BODY)
-        go_on, threads = threading.Event(), current_default_thread_limiter()
-        threads.total_tokens = 1
-        busy = asyncio.ensure_future(run_sync(go_on.wait, 30))
         answer = asyncio.ensure_future(begun.whole())
-        # Until the answer is made and is to be charged: anyio tells nobody of that.
-        while not threads.statistics().tasks_waiting:  # noqa: ASYNC110 - see above
-            await asyncio.sleep(0.001)
+        assert await asyncio.to_thread(committing.wait, 30)
         answer.cancel()
         await asyncio.sleep(0)  # the cancel has arrived
+        assert not answer.done()
         go_on.set()
         with pytest.raises(asyncio.CancelledError):
             await answer
-        await busy
+        assert charged(database) == [3]
 
     asyncio.run(run())
-    assert charged(database) == [3]
 
 
 def test_what_fails_is_not_charged(database: Database, directory: ModelDirectory) -> None:

@@ -12,7 +12,8 @@ from tunery.domain.errors import ContextTooLong, InvalidRequest, NotFound
 from tunery.domain.tenants import Caller
 from tunery.domain.usage import UsageKind
 from tunery.services import chat
-from tunery.services.answers import Options, PreparedAnswer, settle
+from tunery.services.answers import Options, PreparedAnswer, ledger_line
+from tunery.services.ledger import write_lines
 from tunery.services.models import ModelDirectory
 from tunery.storage.database import Database
 from tunery.storage.repositories.usage import UsageTotal
@@ -101,7 +102,7 @@ def test_an_answer_is_charged_once_at_its_models_price(
     prepared = prepare(database, directory, dataclasses.replace(REQUEST, model=model))
     assert prepared.generations[0].adapter == (tuned.adapter if model == tuned.name else None)
     for _ in range(2):
-        settle(database, Caller(OURS, "key_1", "req-1"), prepared, 7)
+        write_lines(database, [ledger_line(Caller(OURS, "key_1", "req-1"), prepared, 7)])
     with database.read() as tx:
         assert tx.usage(OURS).totals() == [
             UsageTotal(UsageKind.CHAT, 1, PROMPT_TOKENS, 7, nanodollars)

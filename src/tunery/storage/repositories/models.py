@@ -11,6 +11,10 @@ from tunery.domain.models import TunedModel
 from tunery.domain.tenants import Tenant
 from tunery.storage.tables import checkpoint_permissions, models
 
+_BY_NAME = sa.select(models).where(  # made once: every answer of a tuned model waits for it
+    models.c.project_id == sa.bindparam("project"), models.c.name == sa.bindparam("model")
+)
+
 
 class ModelRepository:
     """The tuned models and checkpoints of one project, by name."""
@@ -37,7 +41,8 @@ class ModelRepository:
 
     def get(self, name: str) -> TunedModel | None:
         """Return a model."""
-        row = self._connection.execute(sa.select(models).where(*self._is(name))).one_or_none()
+        wanted = {"project": self._project_id, "model": name}
+        row = self._connection.execute(_BY_NAME, wanted).one_or_none()
         return None if row is None else _model(row)
 
     def all(self) -> Sequence[TunedModel]:

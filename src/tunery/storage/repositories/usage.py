@@ -11,6 +11,12 @@ from tunery.domain.tenants import Tenant
 from tunery.domain.usage import UsageKind, UsageRecord
 from tunery.storage.tables import usage
 
+_KEY = ["project_id", "request_id"]
+_INSERT = {  # made once: every answer waits for it
+    "sqlite": sqlite_insert(usage).on_conflict_do_nothing(index_elements=_KEY),
+    "postgresql": postgresql_insert(usage).on_conflict_do_nothing(index_elements=_KEY),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class UsageTotal:
@@ -32,24 +38,22 @@ class UsageRepository:
 
     def add(self, record: UsageRecord, now: int) -> None:
         """Write a line; the same request's second line is dropped."""
-        insert = sqlite_insert if self._connection.dialect.name == "sqlite" else postgresql_insert
         self._connection.execute(
-            insert(usage)
-            .values(
-                project_id=self._project_id,
-                request_id=record.request_id,
-                kind=record.kind,
-                model=record.model,
-                base=record.base,
-                key_id=record.key_id,
-                end_user=record.end_user,
-                input_tokens=record.input_tokens,
-                output_tokens=record.output_tokens,
-                cost_nanodollars=record.cost_nanodollars,
-                batch=int(record.batch),
-                created_at=now,
-            )
-            .on_conflict_do_nothing(index_elements=["project_id", "request_id"])
+            _INSERT[self._connection.dialect.name],
+            {
+                "project_id": self._project_id,
+                "request_id": record.request_id,
+                "kind": record.kind,
+                "model": record.model,
+                "base": record.base,
+                "key_id": record.key_id,
+                "end_user": record.end_user,
+                "input_tokens": record.input_tokens,
+                "output_tokens": record.output_tokens,
+                "cost_nanodollars": record.cost_nanodollars,
+                "batch": int(record.batch),
+                "created_at": now,
+            },
         )
 
     def totals(self) -> list[UsageTotal]:
