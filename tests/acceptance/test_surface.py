@@ -115,6 +115,35 @@ def error_of(response: httpx2.Response, status: int) -> dict[str, Any]:
         ("GET", JOBS + "?limit=0", b"", 400, "limit", "limit", "invalid_value"),
         ("GET", FILES + "?order=up", b"", 400, "order", "order", "invalid_value"),
         ("GET", FILES + "?after=file-x", b"", 400, "file-x", "after", None),
+        *(
+            (
+                verb,
+                f"{path}?{query}=1",
+                b"{}",
+                400,
+                f"^Unknown query parameter: '{re.escape(query)}'.$",
+                query,
+                "unknown_parameter",
+            )
+            for verb, path, query in (
+                ("GET", FILES, "limits"),
+                ("GET", FILES, "limit[]"),
+                ("GET", FILES, "metadata[a]"),
+                ("GET", JOBS, "after[a]"),
+                ("GET", "/v1/models/nobody", "include[]"),
+                ("POST", CHAT, "api-version"),
+            )
+        ),
+        ("GET", FILES + "?limit=1&limit=2", b"", 400, "'limit' 2 times", "limit", "invalid_value"),
+        (
+            "GET",
+            JOBS + "?metadata=null&metadata=",
+            b"",
+            400,
+            "2 times",
+            "metadata",
+            "invalid_value",
+        ),
         ("GET", FILES + "/file-x", b"", 404, "^No such File object: file-x$", "id", None),
         ("DELETE", FILES + "/file-x", b"", 404, "^No such File object: file-x$", "id", None),
         ("GET", FILES + "/file-x/content", b"", 404, "^No such File object: file-x$", "id", None),
