@@ -12,6 +12,7 @@ from openai import OpenAI
 from support.server import (
     BASE,
     CONTEXT,
+    EMBEDDING,
     Server,
     Tuned,
     ask,
@@ -132,6 +133,28 @@ def error_of(response: httpx2.Response, status: int) -> dict[str, Any]:
                 ("GET", JOBS, "after[a]"),
                 ("GET", "/v1/models/nobody", "include[]"),
                 ("POST", CHAT, "api-version"),
+            )
+        ),
+        *(
+            (
+                "POST",
+                f"/{endpoint}",
+                json.dumps({"model": name, **body}).encode(),
+                404,
+                f"^This is not {kind} model and thus not supported in the {endpoint} endpoint."
+                f" Did you mean to use {instead}\\?$",
+                "model",
+                None,
+            )
+            for endpoint, body, kind in (
+                ("v1/chat/completions", {"messages": HI}, "a chat"),
+                ("v1/completions", {"prompt": "hi"}, "a completion"),
+                ("v1/responses", {"input": "hi"}, "a chat"),
+                ("v1/responses/input_tokens", {"input": "hi"}, "a chat"),
+            )
+            for name, instead in (
+                (EMBEDDING, "v1/embeddings"),
+                ("omni-moderation-latest", "v1/moderations"),
             )
         ),
         ("GET", FILES + "?limit=1&limit=2", b"", 400, "'limit' 2 times", "limit", "invalid_value"),

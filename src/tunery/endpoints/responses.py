@@ -76,6 +76,7 @@ def _prepare(
         options=replace(from_wire_response_options(body), grammar=_grammar(body, messages)),
         end_user=body.safety_identifier or body.user,
         calling=from_flat_calling(body),
+        endpoint="v1/responses",
     )
     try:
         prepared = responses.prepare_response(

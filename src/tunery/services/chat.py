@@ -15,7 +15,7 @@ from tunery.domain.models import BaseModel
 from tunery.domain.tenants import Tenant
 from tunery.domain.usage import UsageKind
 from tunery.services.answers import Options, PreparedAnswer, generations_of
-from tunery.services.models import ModelDirectory, unknown_model
+from tunery.services.models import ModelDirectory, not_for
 from tunery.storage.database import Database
 
 
@@ -28,6 +28,7 @@ class ChatRequest:
     options: Options
     end_user: str | None = None
     calling: Calling | None = None
+    endpoint: str = "v1/chat/completions"
 
 
 def prepare_chat(
@@ -42,7 +43,7 @@ def prepare_chat(
     with database.read() as tx:
         model = directory.find(tx, tenant, request.model)
     if model is None:
-        raise unknown_model(request.model)
+        raise not_for(directory, request.model, "a chat", request.endpoint)
     renderer = renderers(model.base)
     context = min(model.base.context_tokens, engine_context_tokens)
     characters = sum(map(least_length, request.messages))
