@@ -322,6 +322,12 @@ def test_a_batch_takes_tools(client: OpenAI, caller: str) -> None:
 
 def test_a_strict_schema_that_cannot_be_followed_is_refused_by_name(client: OpenAI) -> None:
     function = {"name": "f", "strict": True, "parameters": {"type": "object", "$ref": "#/nowhere"}}
-    with pytest.raises(openai.BadRequestError, match="Invalid schema for function 'f'") as caught:
-        chat(client, BASE, tools=[{"type": "function", "function": function}])
-    assert caught.value.param == "tools.0.function.parameters"
+    advice = {**function, "strict": False}
+    for form, param in (
+        (lambda one: {"tools": [{"type": "function", "function": one}]}, "tools.0.function"),
+        (lambda one: {"tools": openai.omit, "functions": [one]}, "functions.0"),
+    ):
+        with pytest.raises(openai.BadRequestError, match="schema for function 'f'") as caught:
+            chat(client, BASE, **form(function))
+        assert caught.value.param == f"{param}.parameters"
+        assert chat(client, BASE, **form(advice), max_tokens=1).usage.completion_tokens == 1
