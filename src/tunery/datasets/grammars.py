@@ -19,6 +19,7 @@ from tunery.datasets.bounded_grammars import LENGTH_BYTES
 from tunery.domain.errors import InvalidRequest, Overloaded
 from tunery.domain.ports.engine import INVALID_GRAMMAR
 
+UNFOLLOWED = "The answer's grammar cannot be followed: "  # before the reason
 MAX_GRAMMAR_BYTES = 512 * 1024
 _CHECK_S = 5.0
 _START_S = 30.0
@@ -47,9 +48,7 @@ def flaw_of(grammar: str) -> str | None:
 
 def refusal(reason: str) -> InvalidRequest:
     """Return the error of a grammar that cannot be followed."""
-    return InvalidRequest(
-        f"The answer's grammar cannot be followed: {reason}", code=INVALID_GRAMMAR
-    )
+    return InvalidRequest(UNFOLLOWED + reason, code=INVALID_GRAMMAR)
 
 
 class GrammarChecker:

@@ -22,6 +22,7 @@ from tunery.services import responses
 from tunery.services.answers import check_once
 from tunery.services.chat import ChatRequest
 from tunery.wire.formats import from_wire_text_format
+from tunery.wire.grammar_faults import grammar_fault
 from tunery.wire.refusals import answered_before
 from tunery.wire.requests import from_wire_value
 from tunery.wire.response_events import EventMaker
@@ -91,7 +92,12 @@ def _prepare(
         )
     except InvalidRequest as error:
         raise _of_input(error) from None
-    return Generating(parts, caller, prepared)
+
+    def at_fault(error: InvalidRequest, called: str | None) -> InvalidRequest:
+        wanted = None if body.text is None else body.text.format
+        return grammar_fault(error, wanted, request.calling, called)
+
+    return Generating(parts, caller, prepared, at_fault)
 
 
 def _count(parts: Parts, caller: Caller, body: CountInputTokensRequest) -> int:
