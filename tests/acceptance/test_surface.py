@@ -366,6 +366,76 @@ def test_a_value_out_of_range_is_refused_by_name(
     assert error["param"] == param
 
 
+FOUR = ["a", "b", "c", "d"]
+CHATTED: dict[str, Any] = {"model": BASE, "messages": HI}
+EMBEDDED: dict[str, Any] = {"model": EMBEDDING}
+COMPLETED: dict[str, Any] = {"model": BASE, "prompt": "hi"}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param", "says"),
+    [
+        (CHAT, {**CHATTED, "n": 10**30}, "n", "less than or equal to 128, got 1e+30"),
+        (CHAT, {**CHATTED, "n": 0}, "n", "greater than or equal to 1, got 0"),
+        (CHAT, {**CHATTED, "n": "2"}, "n", "a valid integer, got '2'"),
+        (CHAT, {**CHATTED, "seed": 10**30}, "seed", f"equal to {2**63 - 1}, got 1e+30"),
+        (CHAT, {**CHATTED, "seed": -(10**30)}, "seed", f"equal to {-(2**63)}, got -1e+30"),
+        (CHAT, {**CHATTED, "seed": 2**63}, "seed", f"equal to {2**63 - 1}, got {2**63}"),
+        (CHAT, {**CHATTED, "seed": 0.5}, "seed", "a valid integer, got 0.5"),
+        (CHAT, {**CHATTED, "stop": [*FOUR, "e"]}, "stop", "at most 4 items, not 5"),
+        (CHAT, {**CHATTED, "stream": None, "store": 1}, "store", "a valid boolean, got 1"),
+        (CHAT, {**CHATTED, "user": "x" * 513}, "user", "512 characters, got a string of 513 char"),
+        (
+            CHAT,
+            {**CHATTED, "tool_choice": "maybe"},
+            "tool_choice",
+            "Input should be 'none', 'auto' or 'required' or an object, got 'maybe'",
+        ),
+        (
+            CHAT,
+            {**CHATTED, "response_format": [1]},
+            "response_format",
+            "an object, got an array of 1",
+        ),
+        (
+            CHAT,
+            {**CHATTED, "response_format": {"type": "xml"}},
+            "response_format.type",
+            "'text' or 'json_object' or 'json_schema', got 'xml'",
+        ),
+        ("/v1/completions", {**COMPLETED, "best_of": 10**30}, "best_of", "to 20, got 1e+30"),
+        (
+            "/v1/completions",
+            {**COMPLETED, "prompt": ["a"] * 2049},
+            "prompt",
+            "2048 items, not 2049",
+        ),
+        ("/v1/embeddings", {**EMBEDDED, "input": ["a"] * 2049}, "input", "2048 items, not 2049"),
+        ("/v1/embeddings", {**EMBEDDED, "input": [[1]] * 2049}, "input", "2048 items, not 2049"),
+        (
+            "/v1/embeddings",
+            {**EMBEDDED, "input": ["a", None]},
+            "input.1",
+            "a valid string, got null",
+        ),
+        ("/v1/embeddings", {**EMBEDDED, "input": {}}, "input", "string or an array, got an object"),
+        (
+            "/v1/embeddings",
+            {**EMBEDDED, "input": "a", "dimensions": 10**30},
+            "dimensions",
+            f"less than or equal to {2**31 - 1}, got 1e+30",
+        ),
+    ],
+)
+def test_an_error_says_what_was_got_and_what_is_needed(
+    http: httpx2.Client, path: str, body: dict[str, Any], param: str, says: str
+) -> None:
+    error = error_of(http.post(path, json=body), 400)
+    assert (error["param"], error["code"]) == (param, "invalid_value")
+    assert error["message"].startswith(f"Invalid value for '{param}': ")
+    assert says in error["message"]
+
+
 def test_a_prompt_and_answer_that_do_not_fit_are_refused(client: OpenAI) -> None:
     # <|im_start|>user\n is 6 tokens, <|im_end|>\n 2, <|im_start|>assistant\n 11: 19 in all.
     fits: list[Any] = [{"role": "user", "content": "x" * (CONTEXT - 19 - 1)}]
