@@ -161,6 +161,21 @@ HOSTILE = {"allOf": [{"type": "string", "pattern": f"a{{{n},}}b.*"} for n in ran
         (object_of(a={"type": "string", "minLength": 3}), True, "'minLength' is not permitted"),
         ({"not": {"type": "string"}}, False, "Unimplemented"),
         ({"type": "string", "pattern": "(?=a)b"}, False, "look-around"),
+        (
+            object_of(a=object_of(b={"type": "string", "pattern": "("})),
+            True,
+            "In context=('properties', 'a', 'properties', 'b'), regex parse error",
+        ),
+        (
+            object_of(a={"type": "number", "multipleOf": 0}),
+            True,
+            "In context=('properties', 'a'), 'multipleOf' is 0: a number above 0 is needed",
+        ),
+        (
+            object_of(a={"type": "string", "minLength": 10**30}),
+            False,
+            "In context=('properties', 'a'), 'minLength' is 1e+30: an integer from 0 to 2147483647",
+        ),
         (HOSTILE, False, "too much time or memory"),
     ],
 )

@@ -321,7 +321,8 @@ def test_a_batch_takes_tools(client: OpenAI, caller: str) -> None:
 
 
 def test_a_strict_schema_that_cannot_be_followed_is_refused_by_name(client: OpenAI) -> None:
-    function = {"name": "f", "strict": True, "parameters": {"type": "object", "$ref": "#/nowhere"}}
+    schema = {"type": "object", "properties": {"a": {"$ref": "#/nowhere"}}}
+    function = {"name": "f", "strict": True, "parameters": schema}
     advice = {**function, "strict": False}
     for form, param in (
         (lambda one: {"tools": [{"type": "function", "function": one}]}, "tools.0.function"),
@@ -330,4 +331,5 @@ def test_a_strict_schema_that_cannot_be_followed_is_refused_by_name(client: Open
         with pytest.raises(openai.BadRequestError, match="schema for function 'f'") as caught:
             chat(client, BASE, **form(function))
         assert caught.value.param == f"{param}.parameters"
+        assert "In context=('properties', 'a'), Pointer '/nowhere'" in caught.value.message
         assert chat(client, BASE, **form(advice), max_tokens=1).usage.completion_tokens == 1
