@@ -20,8 +20,9 @@ it cannot honour. Written by `scripts/conformance_page.py`.
 
 A field with parts is listed by its parts, unless it is refused as a whole; `[]` stands for each
 item of a list, `[]<kind>` for items of that `type`, which are refused as a whole. An unknown field
-of a body or a query is refused by its name too. What answers hold beyond OpenAI's types is in
-[extensions.md](extensions.md).
+of a body or a query is refused by its name too, and one that stands twice in a query. So is
+`api-version`: the SDK's Azure clients, which send it and call their key `api-key`, speak another
+dialect. What answers hold beyond OpenAI's types is in [extensions.md](extensions.md).
 """
 WHAT = {Honoured: "honoured", Refused: "refused", Disclosed: "taken, not acted on"}
 

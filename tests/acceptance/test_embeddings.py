@@ -91,11 +91,23 @@ def test_what_cannot_be_done_is_refused_by_name(
     assert refused.value.param.partition(".")[0] == param
 
 
-def test_a_model_that_makes_no_vectors_is_not_found(client: OpenAI) -> None:
-    for name in ("gpt-3.5-turbo", "nope"):
+def test_a_model_that_makes_no_vectors_is_refused_and_an_unknown_one_not_found(
+    client: OpenAI,
+) -> None:
+    for name, instead in (
+        ("gpt-3.5-turbo", "v1/chat/completions"),
+        ("omni-moderation-latest", "v1/moderations"),
+    ):
         with pytest.raises(openai.NotFoundError) as refused:
             client.embeddings.create(model=name, input="x")
-        assert refused.value.code == "model_not_found"
+        assert (refused.value.param, refused.value.code) == ("model", None)
+        assert (
+            "This is not an embedding model and thus not supported in the v1/embeddings endpoint."
+            f" Did you mean to use {instead}?"
+        ) in refused.value.message
+    with pytest.raises(openai.NotFoundError) as refused:
+        client.embeddings.create(model="nope", input="x")
+    assert (refused.value.param, refused.value.code) == (None, "model_not_found")
 
 
 def test_the_list_of_models_says_what_stands_behind_each_name(client: OpenAI) -> None:

@@ -4,7 +4,7 @@ import json
 from typing import Any, Literal
 
 import pytest
-from openai import BadRequestError, LengthFinishReasonError, OpenAI
+from openai import APIError, BadRequestError, LengthFinishReasonError, OpenAI
 from pydantic import BaseModel, Field
 
 from acceptance.test_batches import create, ended, file_of, lines_of, request
@@ -161,6 +161,21 @@ HOSTILE = {"allOf": [{"type": "string", "pattern": f"a{{{n},}}b.*"} for n in ran
         (object_of(a={"type": "string", "minLength": 3}), True, "'minLength' is not permitted"),
         ({"not": {"type": "string"}}, False, "Unimplemented"),
         ({"type": "string", "pattern": "(?=a)b"}, False, "look-around"),
+        (
+            object_of(a=object_of(b={"type": "string", "pattern": "("})),
+            True,
+            "In context=('properties', 'a', 'properties', 'b'), regex parse error",
+        ),
+        (
+            object_of(a={"type": "number", "multipleOf": 0}),
+            True,
+            "In context=('properties', 'a'), 'multipleOf' is 0: a number above 0 is needed",
+        ),
+        (
+            object_of(a={"type": "string", "minLength": 10**30}),
+            False,
+            "In context=('properties', 'a'), 'minLength' is 1e+30: an integer from 0 to 2147483647",
+        ),
         (HOSTILE, False, "too much time or memory"),
     ],
 )
@@ -182,6 +197,74 @@ def test_a_schema_that_cannot_be_followed_is_refused_and_harms_nothing(
         assert refused.value.param == "text.format.schema"
     made = client.chat.completions.parse(model=BASE, messages=HI, response_format=Animal)
     assert made.choices[0].message.parsed is not None
+
+
+# Taken at the start, and too much for the bound on its automaton after a hundred letters or two.
+GROWING = object_of(
+    a={"type": "string", "pattern": "^(([ab]*a[ab]{10}){9}|([ab]*b[ab]{11}){9}){30}$"}
+)
+
+
+def test_a_schema_that_fails_within_the_answer_is_named_by_its_field(client: OpenAI) -> None:
+    flat: Any = {"format": {"type": "json_schema", "name": "form", "schema": GROWING}}
+    chat: Any = {"model": BASE, "messages": HI, "response_format": form(GROWING)}
+    for ask in (
+        lambda: client.chat.completions.create(**chat),
+        lambda: list(client.chat.completions.create(**chat, stream=True)),
+    ):
+        with pytest.raises(
+            APIError, match=r"schema for response_format 'form': .*expressions"
+        ) as at:
+            ask()
+        assert (at.value.param, at.value.code) == ("response_format", "invalid_json_schema")
+        assert "grammar" not in at.value.message
+    with pytest.raises(
+        BadRequestError, match=r"schema for text.format 'form': .*expressions"
+    ) as at:
+        client.responses.create(model=BASE, input="hi", text=flat)
+    assert (at.value.param, at.value.code) == ("text.format.schema", "invalid_json_schema")
+    *_, last = client.responses.create(model=BASE, input="hi", text=flat, stream=True)
+    assert last.type == "response.failed"
+    assert last.response.error is not None
+    assert "Invalid schema for text.format 'form': " in last.response.error.message
+
+
+def test_a_function_whose_schema_fails_within_the_answer_is_named_by_its_field(
+    client: OpenAI,
+) -> None:
+    small, growing = (
+        {"name": name, "parameters": schema, "strict": True}
+        for name, schema in (("small", object_of(ok={"type": "boolean"})), ("growing", GROWING))
+    )
+    nested: Any = [{"type": "function", "function": one} for one in (small, growing)]
+    flat: Any = [{"type": "function", **one} for one in (small, growing)]
+    functions: Any = [small, growing]
+    chat: Any = {"model": BASE, "messages": HI, "response_format": form(object_of(a={"const": 1}))}
+    choice: Any = {"type": "function", "function": {"name": "growing"}}
+    flat_choice: Any = {"type": "function", "name": "growing"}
+    for ask, param in (
+        (
+            lambda: client.chat.completions.create(**chat, tools=nested, tool_choice=choice),
+            "tools.1.function.parameters",
+        ),
+        (
+            lambda: client.chat.completions.create(
+                **chat, functions=functions, function_call={"name": "growing"}
+            ),
+            "functions.1.parameters",
+        ),
+        (
+            lambda: client.responses.create(
+                model=BASE, input="hi", tools=flat, tool_choice=flat_choice
+            ),
+            "tools.1.parameters",
+        ),
+    ):
+        with pytest.raises(
+            BadRequestError, match=r"schema for function 'growing': .*express"
+        ) as at:
+            ask()
+        assert (at.value.param, at.value.code) == (param, "invalid_function_parameters")
 
 
 def test_a_format_without_its_schema_is_refused(server: Server) -> None:

@@ -12,6 +12,7 @@ from openai import OpenAI
 from support.server import (
     BASE,
     CONTEXT,
+    EMBEDDING,
     Server,
     Tuned,
     ask,
@@ -115,6 +116,57 @@ def error_of(response: httpx2.Response, status: int) -> dict[str, Any]:
         ("GET", JOBS + "?limit=0", b"", 400, "limit", "limit", "invalid_value"),
         ("GET", FILES + "?order=up", b"", 400, "order", "order", "invalid_value"),
         ("GET", FILES + "?after=file-x", b"", 400, "file-x", "after", None),
+        *(
+            (
+                verb,
+                f"{path}?{query}=1",
+                b"{}",
+                400,
+                f"^Unknown query parameter: '{re.escape(query)}'.$",
+                query,
+                "unknown_parameter",
+            )
+            for verb, path, query in (
+                ("GET", FILES, "limits"),
+                ("GET", FILES, "limit[]"),
+                ("GET", FILES, "metadata[a]"),
+                ("GET", JOBS, "after[a]"),
+                ("GET", "/v1/models/nobody", "include[]"),
+                ("POST", CHAT, "api-version"),
+            )
+        ),
+        *(
+            (
+                "POST",
+                f"/{endpoint}",
+                json.dumps({"model": name, **body}).encode(),
+                404,
+                f"^This is not {kind} model and thus not supported in the {endpoint} endpoint."
+                f" Did you mean to use {instead}\\?$",
+                "model",
+                None,
+            )
+            for endpoint, body, kind in (
+                ("v1/chat/completions", {"messages": HI}, "a chat"),
+                ("v1/completions", {"prompt": "hi"}, "a completion"),
+                ("v1/responses", {"input": "hi"}, "a chat"),
+                ("v1/responses/input_tokens", {"input": "hi"}, "a chat"),
+            )
+            for name, instead in (
+                (EMBEDDING, "v1/embeddings"),
+                ("omni-moderation-latest", "v1/moderations"),
+            )
+        ),
+        ("GET", FILES + "?limit=1&limit=2", b"", 400, "'limit' 2 times", "limit", "invalid_value"),
+        (
+            "GET",
+            JOBS + "?metadata=null&metadata=",
+            b"",
+            400,
+            "2 times",
+            "metadata",
+            "invalid_value",
+        ),
         ("GET", FILES + "/file-x", b"", 404, "^No such File object: file-x$", "id", None),
         ("DELETE", FILES + "/file-x", b"", 404, "^No such File object: file-x$", "id", None),
         ("GET", FILES + "/file-x/content", b"", 404, "^No such File object: file-x$", "id", None),
@@ -312,6 +364,76 @@ def test_a_value_out_of_range_is_refused_by_name(
 ) -> None:
     error = error_of(http.post(CHAT, json={"model": BASE, "messages": HI, **fields}), 400)
     assert error["param"] == param
+
+
+FOUR = ["a", "b", "c", "d"]
+CHATTED: dict[str, Any] = {"model": BASE, "messages": HI}
+EMBEDDED: dict[str, Any] = {"model": EMBEDDING}
+COMPLETED: dict[str, Any] = {"model": BASE, "prompt": "hi"}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param", "says"),
+    [
+        (CHAT, {**CHATTED, "n": 10**30}, "n", "less than or equal to 128, got 1e+30"),
+        (CHAT, {**CHATTED, "n": 0}, "n", "greater than or equal to 1, got 0"),
+        (CHAT, {**CHATTED, "n": "2"}, "n", "a valid integer, got '2'"),
+        (CHAT, {**CHATTED, "seed": 10**30}, "seed", f"equal to {2**63 - 1}, got 1e+30"),
+        (CHAT, {**CHATTED, "seed": -(10**30)}, "seed", f"equal to {-(2**63)}, got -1e+30"),
+        (CHAT, {**CHATTED, "seed": 2**63}, "seed", f"equal to {2**63 - 1}, got {2**63}"),
+        (CHAT, {**CHATTED, "seed": 0.5}, "seed", "a valid integer, got 0.5"),
+        (CHAT, {**CHATTED, "stop": [*FOUR, "e"]}, "stop", "at most 4 items, not 5"),
+        (CHAT, {**CHATTED, "stream": None, "store": 1}, "store", "a valid boolean, got 1"),
+        (CHAT, {**CHATTED, "user": "x" * 513}, "user", "512 characters, got a string of 513 char"),
+        (
+            CHAT,
+            {**CHATTED, "tool_choice": "maybe"},
+            "tool_choice",
+            "Input should be 'none', 'auto' or 'required' or an object, got 'maybe'",
+        ),
+        (
+            CHAT,
+            {**CHATTED, "response_format": [1]},
+            "response_format",
+            "an object, got an array of 1",
+        ),
+        (
+            CHAT,
+            {**CHATTED, "response_format": {"type": "xml"}},
+            "response_format.type",
+            "'text' or 'json_object' or 'json_schema', got 'xml'",
+        ),
+        ("/v1/completions", {**COMPLETED, "best_of": 10**30}, "best_of", "to 20, got 1e+30"),
+        (
+            "/v1/completions",
+            {**COMPLETED, "prompt": ["a"] * 2049},
+            "prompt",
+            "2048 items, not 2049",
+        ),
+        ("/v1/embeddings", {**EMBEDDED, "input": ["a"] * 2049}, "input", "2048 items, not 2049"),
+        ("/v1/embeddings", {**EMBEDDED, "input": [[1]] * 2049}, "input", "2048 items, not 2049"),
+        (
+            "/v1/embeddings",
+            {**EMBEDDED, "input": ["a", None]},
+            "input.1",
+            "a valid string, got null",
+        ),
+        ("/v1/embeddings", {**EMBEDDED, "input": {}}, "input", "string or an array, got an object"),
+        (
+            "/v1/embeddings",
+            {**EMBEDDED, "input": "a", "dimensions": 10**30},
+            "dimensions",
+            f"less than or equal to {2**31 - 1}, got 1e+30",
+        ),
+    ],
+)
+def test_an_error_says_what_was_got_and_what_is_needed(
+    http: httpx2.Client, path: str, body: dict[str, Any], param: str, says: str
+) -> None:
+    error = error_of(http.post(path, json=body), 400)
+    assert (error["param"], error["code"]) == (param, "invalid_value")
+    assert error["message"].startswith(f"Invalid value for '{param}': ")
+    assert says in error["message"]
 
 
 def test_a_prompt_and_answer_that_do_not_fit_are_refused(client: OpenAI) -> None:

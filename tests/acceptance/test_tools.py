@@ -147,6 +147,23 @@ def test_a_model_that_never_learned_to_call_calls_rightly_where_it_has_to(
             assert len(arguments) == 2
 
 
+def test_a_function_that_is_named_is_called_once(client: OpenAI) -> None:
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    flat: Any = [{"type": "function", "name": "f", "parameters": None, "strict": False}]
+    named = {"type": "function", "function": {"name": "f"}}
+    # Of random weights: one in two would go on to another call, as a call that is free does.
+    free = chat(client, BASE, tools=tools, tool_choice="required", temperature=2, n=8, seed=1)
+    assert max(len(one.message.tool_calls or ()) for one in free.choices) > 1
+    made = chat(client, BASE, tools=tools, tool_choice=named, temperature=2, n=8, seed=1)
+    assert [len(one.message.tool_calls) for one in made.choices] == [1] * 8
+    for _ in range(8):
+        (call,) = respond(
+            client, BASE, "a", tools=flat, tool_choice={"type": "function", "name": "f"},
+            temperature=2, max_output_tokens=200,
+        ).output  # fmt: skip
+        assert (call.type, call.name, call.arguments) == ("function_call", "f", "{}")
+
+
 def test_no_call_is_made_where_none_may_be(client: OpenAI, caller: str) -> None:
     made = chat(client, caller, tool_choice="none").choices[0]
     assert made.message.tool_calls is None
@@ -304,7 +321,15 @@ def test_a_batch_takes_tools(client: OpenAI, caller: str) -> None:
 
 
 def test_a_strict_schema_that_cannot_be_followed_is_refused_by_name(client: OpenAI) -> None:
-    function = {"name": "f", "strict": True, "parameters": {"type": "object", "$ref": "#/nowhere"}}
-    with pytest.raises(openai.BadRequestError, match="Invalid schema for function 'f'") as caught:
-        chat(client, BASE, tools=[{"type": "function", "function": function}])
-    assert caught.value.param == "tools.0.function.parameters"
+    schema = {"type": "object", "properties": {"a": {"$ref": "#/nowhere"}}}
+    function = {"name": "f", "strict": True, "parameters": schema}
+    advice = {**function, "strict": False}
+    for form, param in (
+        (lambda one: {"tools": [{"type": "function", "function": one}]}, "tools.0.function"),
+        (lambda one: {"tools": openai.omit, "functions": [one]}, "functions.0"),
+    ):
+        with pytest.raises(openai.BadRequestError, match="schema for function 'f'") as caught:
+            chat(client, BASE, **form(function))
+        assert caught.value.param == f"{param}.parameters"
+        assert "In context=('properties', 'a'), Pointer '/nowhere'" in caught.value.message
+        assert chat(client, BASE, **form(advice), max_tokens=1).usage.completion_tokens == 1

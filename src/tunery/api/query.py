@@ -1,5 +1,6 @@
 """Query parameters: unknown ones are refused by name, and `metadata[key]=value` is understood."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Annotated
 
@@ -12,18 +13,32 @@ from tunery.domain.errors import InvalidRequest
 _MAX_PAIRS, _MAX_KEY, _MAX_VALUE = 16, 64, 512
 
 
+# What is given as a list or a map, `include[]=a` or `metadata[key]=value`: its routes look at it.
+_IN_BRACKETS = frozenset({"include", "metadata"})
+
+
 async def refuse_unknown_query(request: Request) -> None:
-    """Raise InvalidRequest that names the first query parameter which the route does not know."""
+    """Raise InvalidRequest that names the first query parameter which would not be heard.
+
+    It is one that the route does not know, or that stands twice where one is read.
+    """
     if not request.url.query:
         return
     route = request.scope["route"]
     known = set(_names(route.dependant)) if isinstance(route, APIRoute) else set()
-    for name in request.query_params:
-        if name not in known and not (name.endswith("]") and name.partition("[")[0] in known):
+    for name, count in Counter(name for name, _ in request.query_params.multi_items()).items():
+        one_of_many = name.endswith("]") and name.partition("[")[0] in known & _IN_BRACKETS
+        if name not in known and not one_of_many:
             raise InvalidRequest(
                 f"Unknown query parameter: '{name[:80]}'.",
                 param=name[:80],
                 code="unknown_parameter",
+            )
+        if count > 1 and not one_of_many:
+            raise InvalidRequest(
+                f"Got the query parameter '{name[:80]}' {count} times; give it once.",
+                param=name[:80],
+                code="invalid_value",
             )
 
 

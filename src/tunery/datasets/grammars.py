@@ -19,18 +19,13 @@ from tunery.datasets.bounded_grammars import LENGTH_BYTES
 from tunery.domain.errors import InvalidRequest, Overloaded
 from tunery.domain.ports.engine import INVALID_GRAMMAR
 
+UNFOLLOWED = "The answer's grammar cannot be followed: "  # before the reason
+TOO_SLOW = "it takes too much time or memory to compile"
 MAX_GRAMMAR_BYTES = 512 * 1024
 _CHECK_S = 5.0
 _START_S = 30.0
 _MOST_WAITING = 8
 _KNOWN_SLOW = 1024
-
-
-def check_grammar(grammar: str) -> None:
-    """Raise InvalidRequest unless some answer follows the grammar, as far as its start tells."""
-    flaw = flaw_of(grammar)
-    if flaw is not None:
-        raise refusal(flaw)
 
 
 def flaw_of(grammar: str) -> str | None:
@@ -47,9 +42,7 @@ def flaw_of(grammar: str) -> str | None:
 
 def refusal(reason: str) -> InvalidRequest:
     """Return the error of a grammar that cannot be followed."""
-    return InvalidRequest(
-        f"The answer's grammar cannot be followed: {reason}", code=INVALID_GRAMMAR
-    )
+    return InvalidRequest(UNFOLLOWED + reason, code=INVALID_GRAMMAR)
 
 
 class GrammarChecker:
@@ -87,7 +80,7 @@ class GrammarChecker:
                     self._slow[digest] = None
         finally:
             self._places.release()
-        return "it takes too much time or memory to compile"
+        return TOO_SLOW
 
     def close(self) -> None:
         """End the child process, if there is one."""

@@ -11,9 +11,7 @@ from typing import Any
 
 import orjson
 
-from tunery.datasets.grammars import flaw_of
-
-Path = tuple[str | int, ...]
+from tunery.datasets.schema_faults import Path, fault_of, in_context
 
 _MAX_DEPTH = 60  # of JSON in JSON: llguidance reads 128, of which its own frame takes some
 # The automaton of "multiple of n" has n states, and takes 10 us for each.
@@ -51,24 +49,22 @@ class BadSchema(ValueError):
 
 def schema_grammar(schema: Mapping[str, Any], *, strict: bool) -> str:
     """Return the grammar of the JSON texts that follow a schema; raise BadSchema."""
-    rule = json_rule(schema, strict=strict)
-    grammar = f"start: {rule}"
-    flaw = flaw_of(grammar)
-    if flaw is not None:
-        raise BadSchema(flaw)
-    return grammar
-
-
-def json_rule(schema: Mapping[str, Any], *, strict: bool) -> str:
-    """Return a schema as a part of a grammar, which is yet to be checked; raise BadSchema."""
     _check_bounds(schema)
     if strict:
         _Strict(schema).check()
+    fault = fault_of(schema, _grammar)
+    if fault is not None:
+        raise BadSchema(fault)
+    return _grammar(schema)
+
+
+def _grammar(schema: Mapping[str, Any]) -> str:
+    """Return a schema's grammar, which is yet to be checked."""
     try:
         text = orjson.dumps({**schema, "x-guidance": _FORM}).decode()
     except TypeError as error:
         raise BadSchema(f"it cannot be written as JSON: {error}") from None
-    return f"%json {text}"
+    return f"start: %json {text}"
 
 
 def any_object_grammar() -> str:
@@ -251,7 +247,7 @@ def _target(reference: Any) -> Path | None:
 
 def _at(path: Path, message: str) -> BadSchema:
     """Return the error at a place, which is named as OpenAI names it."""
-    return BadSchema(f"In context={path!r:.200}, {message}")
+    return BadSchema(in_context(path, message))
 
 
 def _shown(value: Any) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from anyio.to_thread import run_sync
 
 from tunery.datasets.heard import Heard
+from tunery.domain.errors import InvalidRequest
 from tunery.domain.ids import new_id
 from tunery.domain.once import OnceKey
 from tunery.domain.stored_completions import StoredCompletion
@@ -26,6 +27,7 @@ from tunery.wire.chat import (
     to_wire_usage,
 )
 from tunery.wire.formats import from_wire_response_format
+from tunery.wire.grammar_faults import grammar_fault
 from tunery.wire.messages import from_wire_messages
 from tunery.wire.options import from_wire_options
 from tunery.wire.requests import from_wire_value
@@ -53,15 +55,20 @@ async def begin(
 
 
 def _prepare(parts: Parts, caller: Caller, body: CreateChatCompletionRequest) -> Generating:
+    request = _request(body)
     prepared = chat.prepare_chat(
         parts.database,
         parts.directory,
         parts.renderers,
         parts.engine_context_tokens,
         caller.tenant,
-        _request(body),
+        request,
     )
-    return Generating(parts, caller, prepared)
+
+    def at_fault(error: InvalidRequest, called: str | None) -> InvalidRequest:
+        return grammar_fault(error, body.response_format, request.calling, called)
+
+    return Generating(parts, caller, prepared, at_fault)
 
 
 class ChatAnswer:

@@ -17,8 +17,10 @@ async def answer(parts: Parts, caller: Caller, value: Any) -> CreateEmbeddingRes
     body = from_wire_value(value, CreateEmbeddingRequest)
     prepared = await run_sync(
         embeddings.prepare_embedding,
+        parts.database,
         parts.directory,
         parts.embedding_tokenizers,
+        caller.tenant,
         body.model,
         from_wire_inputs(body),
         body.dimensions,

@@ -1,13 +1,14 @@
 """The choices of one request: generated together, and settled once with what was really made."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 
 import anyio
 
-from tunery.domain.errors import NotFound, TuneryError, Unavailable
-from tunery.domain.ports.engine import Delta, FinishReason, TokenLogprob
+from tunery.datasets.heard import Heard
+from tunery.domain.errors import InvalidRequest, NotFound, TuneryError, Unavailable
+from tunery.domain.ports.engine import INVALID_GRAMMAR, Delta, FinishReason, TokenLogprob
 from tunery.domain.tenants import Caller
 from tunery.endpoints.parts import Parts
 from tunery.services.answers import PreparedAnswer, ledger_line
@@ -40,11 +41,23 @@ class Made:
         return Delta(self.text, self.completion_tokens, reason, tuple(self.logprobs))
 
 
+AtFault = Callable[[InvalidRequest, str | None], InvalidRequest]
+"""Returns a grammar's error as that of the field it came from: given the function, if any, whose
+call the answer was in."""
+
+
 class Generating:
     """Generates, keeps what was made, and writes the ledger however it ends."""
 
-    def __init__(self, parts: Parts, caller: Caller, prepared: PreparedAnswer) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        caller: Caller,
+        prepared: PreparedAnswer,
+        at_fault: AtFault | None = None,
+    ) -> None:
         self.prepared = prepared
+        self._at_fault = at_fault
         self.made = [Made() for _ in prepared.generations]
         self._parts = parts
         self._caller = caller
@@ -80,15 +93,20 @@ class Generating:
             self._first = await anext(self._deltas)
         except Unavailable as error:
             raise await self._deleted_or(error) from None
+        except InvalidRequest as error:
+            raise self._explained(error) from None
 
     async def pieces(self) -> AsyncGenerator[tuple[int, Delta], None]:
         """Yield each choice's pieces as they come, with the choice's number."""
         if self._first is not None:
             self.made[self._first[0]].add(self._first[1])
             yield self._first
-        async for number, delta in self._deltas:
-            self.made[number].add(delta)
-            yield number, delta
+        try:
+            async for number, delta in self._deltas:
+                self.made[number].add(delta)
+                yield number, delta
+        except InvalidRequest as error:
+            raise self._explained(error) from None
 
     async def whole(self) -> None:
         """Generate to the end. What fails was not served, and is not charged.
@@ -118,6 +136,18 @@ class Generating:
             except NotFound as unknown:
                 return unknown
         return error
+
+    def _explained(self, error: InvalidRequest) -> InvalidRequest:
+        """Return the error of a grammar as that of a field; any other as it is."""
+        if self._at_fault is None or error.code != INVALID_GRAMMAR:
+            return error
+        called: str | None = None
+        for made in self.made:
+            if made.finish_reason is None and self.prepared.reading is not None:
+                heard = Heard(self.prepared.reading)
+                heard.take(made.as_delta())
+                called = heard.calls[-1].name if heard.calls else called
+        return self._at_fault(error, called)
 
     async def close(self) -> None:
         """Stop the engine's work and write the ledger, whatever became of the request."""

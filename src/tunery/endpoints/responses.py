@@ -22,6 +22,7 @@ from tunery.services import responses
 from tunery.services.answers import check_once
 from tunery.services.chat import ChatRequest
 from tunery.wire.formats import from_wire_text_format
+from tunery.wire.grammar_faults import grammar_fault
 from tunery.wire.refusals import answered_before
 from tunery.wire.requests import from_wire_value
 from tunery.wire.response_events import EventMaker
@@ -76,6 +77,7 @@ def _prepare(
         options=replace(from_wire_response_options(body), grammar=_grammar(body, messages)),
         end_user=body.safety_identifier or body.user,
         calling=from_flat_calling(body),
+        endpoint="v1/responses",
     )
     try:
         prepared = responses.prepare_response(
@@ -90,7 +92,12 @@ def _prepare(
         )
     except InvalidRequest as error:
         raise _of_input(error) from None
-    return Generating(parts, caller, prepared)
+
+    def at_fault(error: InvalidRequest, called: str | None) -> InvalidRequest:
+        wanted = None if body.text is None else body.text.format
+        return grammar_fault(error, wanted, request.calling, called)
+
+    return Generating(parts, caller, prepared, at_fault)
 
 
 def _count(parts: Parts, caller: Caller, body: CountInputTokensRequest) -> int:

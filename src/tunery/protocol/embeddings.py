@@ -22,7 +22,7 @@ class CreateEmbeddingRequest(Request):
         | Annotated[list[TokenIds], Field(min_length=1, max_length=MAX_INPUTS, fail_fast=True)]
     )
     encoding_format: Literal["float", "base64"] | None = None
-    dimensions: Annotated[StrictInt, Field(ge=1)] | None = None
+    dimensions: Annotated[StrictInt, Field(ge=1, le=2**31 - 1)] | None = None
     user: EndUser | None = None
 
 

@@ -1,21 +1,22 @@
 """A conversation that is to be answered: its model is found, and its prompt rendered."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 from tunery.datasets.conversation import least_length
-from tunery.datasets.grammars import check_grammar
 from tunery.datasets.heard import Reading
 from tunery.datasets.rendering import ChatRenderer
+from tunery.datasets.schema_faults import fault_of
 from tunery.datasets.tools import ANY_OBJECT, Calling, schema_grammar
 from tunery.domain.errors import ContextTooLong, InvalidRequest
 from tunery.domain.models import BaseModel
 from tunery.domain.tenants import Tenant
 from tunery.domain.usage import UsageKind
 from tunery.services.answers import Options, PreparedAnswer, generations_of
-from tunery.services.models import ModelDirectory, unknown_model
+from tunery.services.models import ModelDirectory, not_for
 from tunery.storage.database import Database
 
 
@@ -28,6 +29,7 @@ class ChatRequest:
     options: Options
     end_user: str | None = None
     calling: Calling | None = None
+    endpoint: str = "v1/chat/completions"
 
 
 def prepare_chat(
@@ -42,7 +44,7 @@ def prepare_chat(
     with database.read() as tx:
         model = directory.find(tx, tenant, request.model)
     if model is None:
-        raise unknown_model(request.model)
+        raise not_for(directory, request.model, "a chat", request.endpoint)
     renderer = renderers(model.base)
     context = min(model.base.context_tokens, engine_context_tokens)
     characters = sum(map(least_length, request.messages))
@@ -84,12 +86,12 @@ def _schemas(calling: Calling) -> dict[str, Mapping[str, Any]]:
         schemas[function.name] = ANY_OBJECT
         if not calling.follows_schema(function):
             continue
-        fault = _fault(schema_grammar(function.schema()))
+        fault = _fault(json.dumps(function.schema()))
         if fault is None:
             schemas[function.name] = function.schema()
         elif function.strict:
             raise InvalidRequest(
-                f"Invalid schema for function '{function.name}': {fault}",
+                f"Invalid schema for function '{function.name}': {fault}.",
                 param=function.param,
                 code="invalid_function_parameters",
             )
@@ -97,10 +99,6 @@ def _schemas(calling: Calling) -> dict[str, Mapping[str, Any]]:
 
 
 @lru_cache(maxsize=128)
-def _fault(grammar: str) -> str | None:
-    """Return why a grammar cannot be followed. A conversation brings the same ones each time."""
-    try:
-        check_grammar(grammar)
-    except InvalidRequest as error:
-        return error.message
-    return None
+def _fault(schema: str) -> str | None:
+    """Return why a schema, which is JSON, cannot be followed: conversations bring the same ones."""
+    return fault_of(json.loads(schema), schema_grammar)

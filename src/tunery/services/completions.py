@@ -9,7 +9,7 @@ from tunery.domain.models import BaseModel
 from tunery.domain.tenants import Tenant
 from tunery.domain.usage import UsageKind
 from tunery.services.answers import Options, PreparedAnswer, generations_of
-from tunery.services.models import ModelDirectory, unknown_model
+from tunery.services.models import ModelDirectory, not_for
 from tunery.storage.database import Database
 
 
@@ -35,7 +35,7 @@ def prepare_completion(
     with database.read() as tx:
         model = directory.find(tx, tenant, request.model)
     if model is None:
-        raise unknown_model(request.model)
+        raise not_for(directory, request.model, "a completion", "v1/completions")
     tokenizer = renderers(model.base).tokenizer
     context = min(model.base.context_tokens, engine_context_tokens)
     prompts = []

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from tunery.datasets.embedding import EmbeddingTokenizer
 from tunery.domain.errors import InvalidRequest
 from tunery.domain.models import EmbeddingModel
-from tunery.domain.tenants import Caller
+from tunery.domain.tenants import Caller, Tenant
 from tunery.domain.usage import UsageKind, UsageRecord, embedding_cost
 from tunery.services.ledger import LedgerLine
-from tunery.services.models import ModelDirectory, unknown_model
+from tunery.services.models import ModelDirectory, not_for
+from tunery.storage.database import Database
 
 MAX_TOKENS = 300_000  # of one request, as OpenAI has it
 
@@ -29,8 +30,10 @@ class PreparedEmbedding:
 
 
 def prepare_embedding(
+    database: Database,
     directory: ModelDirectory,
     tokenizers: Callable[[EmbeddingModel], EmbeddingTokenizer],
+    tenant: Tenant,
     name: str,
     inputs: Sequence[str | Sequence[int]],
     dimensions: int | None,
@@ -38,7 +41,9 @@ def prepare_embedding(
     """Find the model and count the tokens; all that can be refused is refused here."""
     model = directory.catalogue.embedding(name)
     if model is None:
-        raise unknown_model(name)
+        with database.read() as tx:
+            makes_text = directory.find(tx, tenant, name) is not None
+        raise not_for(directory, name, "an embedding", "v1/embeddings", makes_text=makes_text)
     if dimensions is not None and dimensions > model.dimensions:
         raise InvalidRequest(
             f"Invalid value for 'dimensions': {dimensions}; {model.name}, which answers to"

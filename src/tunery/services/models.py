@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from tunery.domain import moderation
 from tunery.domain.errors import Forbidden, NotFound, Unavailable
 from tunery.domain.models import BaseModel, TunedModel, fingerprint
 from tunery.domain.ports.blobs import BlobStore
@@ -66,6 +67,28 @@ def unknown_model(name: str) -> NotFound:
     return NotFound(
         f"The model `{name[:200]}` does not exist or you do not have access to it.",
         code="model_not_found",
+    )
+
+
+def not_for(
+    directory: ModelDirectory, name: str, kind: str, endpoint: str, *, makes_text: bool = False
+) -> NotFound:
+    """Return the error, in OpenAI's words, for a name that no model of this kind has.
+
+    `makes_text` says that it is the name of a model that makes text.
+    """
+    if makes_text:
+        instead = "v1/chat/completions"
+    elif directory.catalogue.embedding(name) is not None:
+        instead = "v1/embeddings"
+    elif name in moderation.MODELS:
+        instead = "v1/moderations"
+    else:
+        return unknown_model(name)
+    return NotFound(
+        f"This is not {kind} model and thus not supported in the {endpoint} endpoint. Did you mean"
+        f" to use {instead}?",
+        param="model",
     )
 
 

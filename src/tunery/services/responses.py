@@ -16,7 +16,7 @@ from tunery.domain.responses import Item, StoredResponse, text_length
 from tunery.domain.tenants import Tenant
 from tunery.services.answers import PreparedAnswer
 from tunery.services.chat import ChatRequest, prepare_chat
-from tunery.services.models import ModelDirectory, get_model
+from tunery.services.models import ModelDirectory, not_for
 from tunery.storage.database import Database
 from tunery.storage.repositories.paging import Order, Page, cut_page
 from tunery.storage.transaction import Transaction
@@ -116,7 +116,11 @@ def count_tokens(
     functions: Sequence[Function] = (),
 ) -> int:
     """Return the tokens of a conversation's prompt; raise ContextTooLong if no context has them."""
-    base = get_model(database, directory, tenant, model).base
+    with database.read() as tx:
+        found = directory.find(tx, tenant, model)
+    if found is None:
+        raise not_for(directory, model, "a chat", "v1/responses/input_tokens")
+    base = found.base
     renderer = renderers(base)
     characters = sum(map(least_length, messages))
     fewest = characters // renderer.tokenizer.longest_token

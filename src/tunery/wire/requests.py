@@ -19,7 +19,32 @@ def from_wire_value(value: Any, wire: type[Wire]) -> Wire:
     try:
         return wire.model_validate(value)
     except ValidationError as error:
-        raise invalid_shape(error) from None
+        raise invalid_shape(_of_range(value, wire, error)) from None
+
+
+def _of_range(value: dict[str, Any], wire: type[Wire], error: ValidationError) -> ValidationError:
+    """Return the error of a body whose huge integers are out of range, rather than no integers.
+
+    What has more than 64 bits was read as a float.
+    """
+    if any(one["type"] == "int_type" and _is_huge(one["input"]) for one in error.errors()):
+        try:
+            wire.model_validate(_with_integers(value))
+        except ValidationError as same:
+            return same
+    return error
+
+
+def _is_huge(value: Any) -> bool:
+    return isinstance(value, float) and abs(value) >= 2**63 and value.is_integer()
+
+
+def _with_integers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_integers(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_with_integers(one) for one in value]
+    return int(value) if _is_huge(value) else value
 
 
 def invalid_shape(error: ValidationError) -> InvalidRequest:
@@ -31,7 +56,7 @@ def _at_type(error: ErrorDetails) -> ErrorDetails:
     """Return the error of a value whose `type` is no known one as that of its `type`."""
     given = error["input"]
     if error["type"] in _UNKNOWN_KINDS and isinstance(given, dict) and "type" in given:
-        return {**error, "loc": (*error["loc"], "type")}
+        return {**error, "loc": (*error["loc"], "type"), "input": given["type"]}
     return error
 
 
@@ -49,6 +74,8 @@ def first_error(errors: list[ErrorDetails]) -> InvalidRequest:
         depth = len(_path(error))
         if error["type"] == "literal_error" and depth > len(top):  # the `type` of a part
             return depth, 2
+        if error["type"] == "too_long":  # all its items were right, as far as they were looked at
+            return depth + 1, 1
         return depth, int(error["type"] not in _MISMATCHES)
 
     meant = max(same, key=nearness)
@@ -66,13 +93,37 @@ def first_error(errors: list[ErrorDetails]) -> InvalidRequest:
             param=param,
             code="missing_required_parameter",
         )
-    reasons = [meant["msg"]]
+    reasons = [_reason(meant)]
     if meant["type"] in _MISMATCHES:
-        reasons = [error["msg"] for error in same if _path(error) == path]
-    text = reasons[0] + "".join(" or " + r.removeprefix("Input should be ") for r in reasons[1:])
+        reasons = [_reason(error) for error in same if _path(error) == path]
+    first, *others = dict.fromkeys(reasons)
+    text = first + "".join(" or " + r.removeprefix("Input should be ") for r in others)
+    if meant["type"] not in _SAY_WHAT_WAS_GOT:
+        text += f", got {_shown(meant['input'])}"
     return InvalidRequest(
         f"Invalid value for '{param}': {text}.", param=param, code="invalid_value"
     )
+
+
+def _reason(error: ErrorDetails) -> str:
+    """Return pydantic's words, without what they say of Python."""
+    if error["type"] in _IN_JSON:
+        return f"Input should be {_IN_JSON[error['type']]}"
+    return error["msg"].removeprefix("Value error, ").replace(" after validation", "")
+
+
+def _shown(value: Any) -> str:
+    """Return what was got, in few words."""
+    match value:
+        case None | bool():
+            return {None: "null", True: "true", False: "false"}[value]
+        case int() | float():
+            return f"{value:g}" if abs(value) >= 2**64 else str(value)
+        case str():
+            return repr(value) if len(value) <= 40 else f"a string of {len(value)} characters"
+        case list():
+            return f"an array of {len(value)}"
+    return "an object"
 
 
 def _of_the_type_given(errors: list[ErrorDetails]) -> list[ErrorDetails]:
@@ -90,7 +141,9 @@ def _of_the_type_given(errors: list[ErrorDetails]) -> list[ErrorDetails]:
 
 
 _UNKNOWN_KINDS = ("unknown_item", "unknown_part", "unknown_tool", "part_type", "grader_type")
-_MISMATCHES = ("string_type", "int_type", "float_type", "list_type", "dict_type", "literal_error")
+_SAY_WHAT_WAS_GOT = ("too_long", "too_short", "value_error")
+_IN_JSON = {"model_type": "an object", "dict_type": "an object", "list_type": "an array"}
+_MISMATCHES = ("string_type", "int_type", "float_type", "literal_error", *_IN_JSON)
 
 
 def _is_field(part: str | int) -> bool:

@@ -34,7 +34,9 @@ def from_flat_calling(request: CreateResponseRequest | CountInputTokensRequest) 
         need_tools("tool_choice", None if request.tool_choice == "auto" else request.tool_choice)
         return None
     choice, allowed = _choice(request.tool_choice, [one.name for one in functions])
-    return Calling(functions, tuple(allowed), choice, request.parallel_tool_calls is not False)
+    named = isinstance(request.tool_choice, FlatNamedChoice)  # is called once, as OpenAI does
+    several = request.parallel_tool_calls is not False and not named
+    return Calling(functions, tuple(allowed), choice, several)
 
 
 def _choice(asked: FlatToolChoice | None, names: Sequence[str]) -> tuple[Choice, Sequence[str]]:

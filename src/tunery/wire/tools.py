@@ -60,7 +60,8 @@ def from_wire_calling(request: CreateChatCompletionRequest) -> Calling | None:
         ]
     )
     choice, allowed = _choice(request, [one.name for one in functions])
-    several = request.parallel_tool_calls is not False
+    named = isinstance(request.tool_choice, FunctionChoice)  # is called once, as OpenAI does
+    several = request.parallel_tool_calls is not False and not named
     return Calling(functions, tuple(allowed), choice, several)
 
 

@@ -241,6 +241,13 @@ TOOLS: dict[str, Probe] = {
         shows=more_prompt_tokens,
         wrong=([], {"type": "array"}),
     ),
+    "functions[].strict": Honoured(
+        value=True,
+        beside={"functions": [F]},
+        proof=TOOL_TESTS + "test_a_strict_schema_that_cannot_be_followed_is_refused_by_name",
+        wrong=("yes", 1),
+        values="true, false; the SDK's types know it in `tools` only",
+    ),
     "function_call": Honoured(
         value={"name": "f"},
         other="none",
@@ -262,6 +269,7 @@ ENDPOINTS = (
         method="POST",
         path="/chat/completions",
         params=CompletionCreateParamsNonStreaming,
+        beyond=("functions[].strict",),
         base={"model": "{model}", "messages": QUESTION, "temperature": 0, "max_tokens": 8},
         fields={
             "model": Honoured(

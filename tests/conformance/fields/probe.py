@@ -86,7 +86,8 @@ class Endpoint:
 
     `params` is the SDK's TypedDict, or None for a request without fields. `whole` are fields whose
     parts are not listed one by one, with the reason. Names in braces, in the path and in values,
-    stand for ids of the live server. `undo` is the request that follows each one that was taken;
+    stand for ids of the live server. `beyond` are fields that are taken although the SDK's types do
+    not know them. `undo` is the request that follows each one that was taken;
     `{id}` in it is the id of what was made. `admin` requests come with an admin key. `note` is what
     the page says besides.
 
@@ -101,6 +102,7 @@ class Endpoint:
     fields: Mapping[str, Probe] = field(default_factory=dict)
     encoding: Encoding = "json"
     whole: Mapping[str, str] = field(default_factory=dict)
+    beyond: tuple[str, ...] = ()
     undo: str = ""
     admin: bool = False
     note: str = ""
@@ -109,11 +111,12 @@ class Endpoint:
         return f"{self.method} {self.path}"
 
     def listed(self) -> list[str]:
-        """Return the fields that the SDK lists and that an entry is needed for.
+        """Return the fields that an entry is needed for: the SDK's, then those beyond them.
 
         The parts of a field are listed instead of it, unless it is refused whole.
         """
-        return [] if self.params is None else list(self._listed(self.params, ""))
+        known = [] if self.params is None else list(self._listed(self.params, ""))
+        return [*known, *self.beyond]
 
     def _listed(self, params: Any, prefix: str) -> Iterator[str]:
         for name, hint in _hints(params).items():

@@ -73,7 +73,7 @@ BOTH = ["f", "g"]
             {"tools": TOOLS, "tool_choice": "required", "parallel_tool_calls": False},
             (BOTH, ("f", "g"), "required", False),
         ),
-        ({"tools": TOOLS, "tool_choice": named("g")}, (BOTH, ("g",), "required", True)),
+        ({"tools": TOOLS, "tool_choice": named("g")}, (BOTH, ("g",), "required", False)),
         ({"tools": TOOLS, "tool_choice": allowed("auto", "g")}, (BOTH, ("g",), "auto", True)),
         (
             {"tools": TOOLS, "tool_choice": allowed("required", "g", "f")},
@@ -99,7 +99,7 @@ def test_what_a_chat_may_call(fields: dict[str, Any], expected: Any) -> None:
         ({"tools": FLAT, "tool_choice": "required"}, (BOTH, ("f", "g"), "required", True)),
         (
             {"tools": FLAT, "tool_choice": {"type": "function", "name": "g"}},
-            (BOTH, ("g",), "required", True),
+            (BOTH, ("g",), "required", False),
         ),
         (
             {
