@@ -24,7 +24,17 @@ class EngineSettings(BaseModel):
         "embedded", description="vllm answers through a vLLM server, for machines with a GPU"
     )
     host: str = Field("127.0.0.1", description="address the engine listens on")
-    port: int = Field(0, ge=0, le=65535, description="its port; 0 takes a free one")
+    port: int = Field(
+        0, ge=0, le=65535, description="port of the default base's engine; 0 takes a free one"
+    )
+    max_bytes: int = Field(
+        0,
+        ge=0,
+        description="memory of the engines of all bases together; 0 is half of the machine's",
+    )
+    start_s: float = Field(
+        30.0, gt=0, le=600, description="seconds that a request waits for its base's engine"
+    )
     threads: int = Field(0, ge=0, le=256, description="compute threads; 0 takes every core")
     rows: int = Field(32, ge=1, le=256, description="answers made at the same time")
     context_tokens: int = Field(8192, ge=64, description="longest prompt and answer together")
@@ -139,7 +149,9 @@ class Settings(BaseSettings):
     models: Path = Field(
         Path("~/.cache/tunery/models"), description="folder of the base models' catalogue"
     )
-    base: str = Field(DEFAULT_BASE, description="the base model that is served and tuned")
+    base: str = Field(
+        DEFAULT_BASE, description="the default base model, whose engine is started at once"
+    )
     host: str = Field("127.0.0.1", description="address of the API")
     port: int = Field(8000, ge=0, le=65535, description="port of the API")
     secret: SecretStr | None = Field(

@@ -192,7 +192,7 @@ def test_up_says_in_one_line_why_it_cannot_start(
 
 def test_what_is_secret_is_readable_by_its_owner_only(server: Server) -> None:
     assert stat.S_IMODE(server.data.stat().st_mode) == 0o700
-    for name in ("env", "secret", "engine.json"):
+    for name in ("env", "secret", f"engines/{server.digest()}.json"):
         assert stat.S_IMODE((server.data / name).stat().st_mode) == 0o600, name
     assert set(server.env) == {"OPENAI_BASE_URL", "OPENAI_API_KEY", "OPENAI_ADMIN_KEY"}
     assert server.env["OPENAI_API_KEY"] not in server.log

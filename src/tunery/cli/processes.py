@@ -41,11 +41,11 @@ def serve(host: HostOption = None, port: PortOption = None, data: DataOption = N
 
     from tunery.wiring.api import build_api
 
-    watch_if_supervised()
+    supervised = watch_if_supervised()
     settings = load_settings(host=host, port=port, data=data)
     telemetry.configure(settings.log_level, "api")
     with told():
-        app = build_api(settings)
+        app = build_api(settings, supervised=supervised)
     sock = listen(settings.host, settings.port)
     telemetry.logger().info("listening", address=sock.getsockname()[:2])
     config = uvicorn.Config(
@@ -62,20 +62,25 @@ def work(data: DataOption = None) -> None:
     """Run a worker."""
     from tunery.wiring.worker import build_worker
 
-    watch_if_supervised()
+    supervised = watch_if_supervised()
     settings = load_settings(data=data)
     telemetry.configure(settings.log_level, "worker")
     with told():
-        worker = build_worker(settings)
+        worker = build_worker(settings, supervised=supervised)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())
     telemetry.logger().info("waiting for tasks")
     worker.run()
 
 
-def engine(data: DataOption = None) -> None:
-    """Run the engine."""
-    settings = load_settings(data=data)
+def engine(
+    data: DataOption = None,
+    model: Annotated[
+        str | None, typer.Option(help="The base model that it answers with; else the default.")
+    ] = None,
+) -> None:
+    """Run the engine of one base model."""
+    settings = load_settings(data=data, base=model)
     telemetry.configure(settings.log_level, "engine")
     if settings.engine.kind == "vllm":
         from tunery.cli.vllm import run_vllm
@@ -84,14 +89,15 @@ def engine(data: DataOption = None) -> None:
     import uvicorn
 
     quiet_libraries()
-    from tunery.wiring.engine import announce, build_engine
+    from tunery.wiring.engine import build_engine
+    from tunery.wiring.storage import announce
 
     watch_if_supervised()
     with told():
-        app, scheduler, secret = build_engine(settings)
+        app, scheduler, base_digest, secret = build_engine(settings)
     sock = listen(settings.engine.host, settings.engine.port)
     host, port = sock.getsockname()[:2]
-    announce(settings, f"http://{host}:{port}", secret)
+    announce(settings, base_digest, f"http://{host}:{port}", secret)
     telemetry.logger().info("ready", address=(host, port), base=settings.base)
     config = uvicorn.Config(
         app,

@@ -24,6 +24,7 @@ from tunery.domain.ports.engine import (
 from tunery.inference.connection import EngineConnection
 from tunery.inference.lines import lines
 
+VERSION = f"tunery-{__version__}"
 _WEIGHTS, _CONFIG = "adapter_model.safetensors", "adapter_config.json"
 # Sent only where they differ from the default.
 _OPTIONS = ("presence_penalty", "frequency_penalty", "logit_bias", "top_logprobs", "grammar")
@@ -31,10 +32,11 @@ _DEFAULTS = {field.name: field.default for field in fields(Generation)}
 
 
 class EmbeddedEngine:
-    """An Engine whose process runs on this machine."""
+    """An Engine of one base, whose process runs on this machine."""
 
-    def __init__(self, address_file: Path, blobs: BlobStore) -> None:
-        self._connection = EngineConnection(address_file)
+    def __init__(self, address_file: Path, blobs: BlobStore, start_s: float = 0.0) -> None:
+        """A request waits up to `start_s` seconds for the process to be started."""
+        self._connection = EngineConnection(address_file, start_s)
         self._blobs = blobs
         # What was loaded is used before the next one is: else cold ones push each other out.
         self._loading = asyncio.Lock()
@@ -42,7 +44,7 @@ class EmbeddedEngine:
     @property
     def version(self) -> str:
         """Return our own version: the engine's process runs this same package."""
-        return f"tunery-{__version__}"
+        return VERSION
 
     async def generate(self, generation: Generation) -> AsyncGenerator[Delta, None]:
         """Yield the answer as the engine makes it."""
@@ -125,8 +127,9 @@ class EmbeddedEngine:
         finally:
             await response.aclose()
 
-    async def load(self, adapter: Adapter) -> None:
-        """Send the adapter's files."""
+    async def load(self, adapter: Adapter, base_digest: str) -> None:
+        """Send the adapter's files; the engine holds them against its base's shapes."""
+        del base_digest  # this engine has one base
         weights, config = await asyncio.to_thread(self._files, adapter)
         response = await self._connection.send(
             "PUT",
@@ -138,8 +141,9 @@ class EmbeddedEngine:
         await self._connection.checked(response)
         await response.aclose()
 
-    async def unload(self, adapter: Adapter) -> None:
+    async def unload(self, adapter: Adapter, base_digest: str) -> None:
         """Have the engine let go of the adapter."""
+        del base_digest
         response = await self._connection.send(
             "DELETE", "/adapters", params={"name": adapter_name(adapter)}
         )
@@ -148,7 +152,7 @@ class EmbeddedEngine:
 
     async def health(self) -> EngineHealth:
         """Return the engine's state."""
-        response = await self._connection.send("GET", "/health")
+        response = await self._connection.send("GET", "/health", wakes=False)
         await self._connection.checked(response)
         value = orjson.loads(await response.aread())
         await response.aclose()
@@ -167,17 +171,19 @@ class EmbeddedEngine:
         if response.status_code == 404 and adapter is not None:
             await response.aclose()
             async with self._loading:
-                response = await self._after_loading(path, content, adapter)
+                response = await self._after_loading(path, content, adapter, body["base_digest"])
         await self._connection.checked(response)
         return response
 
-    async def _after_loading(self, path: str, content: bytes, adapter: Adapter) -> httpx2.Response:
+    async def _after_loading(
+        self, path: str, content: bytes, adapter: Adapter, base_digest: str
+    ) -> httpx2.Response:
         for _ in range(3):  # another process's request may push an adapter out before it is used
             response = await self._post(path, content)
             if response.status_code != 404:
                 return response
             await response.aclose()
-            await self.load(adapter)
+            await self.load(adapter, base_digest)
         raise Overloaded("The engine has no room for this model now; try again.")
 
     async def _post(self, path: str, content: bytes) -> httpx2.Response:

@@ -15,15 +15,18 @@ from tunery.wiring.storage import (
 )
 
 
-def build_api(settings: Settings) -> ASGIApp:
-    """Return the API over the parts that the settings name."""
+def build_api(settings: Settings, *, supervised: bool = False) -> ASGIApp:
+    """Return the API over the parts that the settings name.
+
+    `supervised` says that somebody starts the engines that are wanted.
+    """
     database = open_database(settings)
     blobs = open_blobs(settings)
     return create_app(
         Context(
             database=database,
             blobs=blobs,
-            parts=build_parts(settings, database, blobs),
+            parts=build_parts(settings, database, blobs, supervised=supervised),
             sender=build_sender(settings),
             pepper=load_pepper(settings),
             results_as_base64=settings.results_content == "base64",

@@ -71,7 +71,7 @@ def test_it_is_announced_with_the_key_it_asks_for(tiny_model: Path, tmp_path: Pa
     more = {"TUNERY_VLLM__ARGUMENTS": "--override 'a b'"}
     with _engine(tiny_model, tmp_path, **more) as process:
         told = _told(tmp_path)
-        address = tmp_path / "data" / "engine.json"
+        (address,) = (tmp_path / "data" / "engines").glob("*.json")
         place = json.loads(address.read_text())
         assert stat.S_IMODE(address.stat().st_mode) == 0o600
         arguments = told["arguments"]
