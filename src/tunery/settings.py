@@ -33,7 +33,7 @@ class EngineSettings(BaseModel):
         description="memory of the engines of all bases together; 0 is half of the machine's",
     )
     start_s: float = Field(
-        30.0, gt=0, le=600, description="seconds that a request waits for its base's engine"
+        60.0, gt=0, le=600, description="seconds that a request waits for its base's engine"
     )
     threads: int = Field(0, ge=0, le=256, description="compute threads; 0 takes every core")
     rows: int = Field(32, ge=1, le=256, description="answers made at the same time")
@@ -97,6 +97,9 @@ class TrainingSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     threads: int = Field(0, ge=0, le=256, description="compute threads; 0 takes every core")
+    nice: int = Field(
+        0, ge=0, le=19, description="niceness of a run: each step gives a tenth more to serving"
+    )
     snapshot_s: float = Field(60.0, gt=0, description="seconds between resume points")
     proof_sequences: int = Field(16, ge=1, le=256, description="held-out texts of the proof")
     proof_mean: float = Field(0.12, gt=0, description="mean log-probability difference allowed")
@@ -170,6 +173,9 @@ class Settings(BaseSettings):
     )
     lease_s: float = Field(15.0, gt=0.5, description="seconds until a silent worker's task moves")
     poll_s: float = Field(0.5, gt=0, description="seconds between looks at the queue")
+    drain_s: int = Field(
+        30, ge=0, le=3600, description="seconds that answers may take to end when a process stops"
+    )
     sweep_s: float = Field(30.0, gt=0, description="seconds between sweeps of expired objects")
     batch_concurrency: int = Field(
         8, ge=1, le=256, description="answers made at the same time for batches, of engine.rows"

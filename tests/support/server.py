@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -352,6 +352,11 @@ class Server:
     def wait_until_ready(self) -> None:
         """Wait until every part answers."""
         poll(self._ready, f"the server is ready; its log:\n{self.log}", START_S)
+
+    def sql(self, query: str) -> list[Any]:
+        """Return what the database says."""
+        with closing(sqlite3.connect(self.data / "tunery.db")) as database:
+            return database.execute(query).fetchall()
 
     def digest(self, base: str | None = None) -> str:
         """Return the digest of a base's files; of the default one where none is named."""

@@ -88,7 +88,7 @@ class Engines:
             self._attend(digest, kept, digest == default or unused.get(digest, FRESH_S) < FRESH_S)
         self._shrink(self._held(unused), default)
         wanted = sorted((ago, digest) for digest, ago in unused.items() if ago < FRESH_S)
-        for _, digest in reversed(wanted):  # who waits longest, first
+        for _, digest in wanted:
             base = next((base for base in bases if base.digest == digest), None)
             if base is not None and digest not in self._kept:
                 self._start(base, bases[0], self._held(unused))
@@ -163,6 +163,7 @@ class Engines:
     def _end(self, digests: Iterable[str]) -> None:
         for digest in digests:
             self._kept[digest].end()
+            self._places.mark(digest).unlink(missing_ok=True)  # else it would come back at once
 
     def _is_idle(self, digest: str) -> bool:
         """Whether the engine is up and makes no answer, by its own word."""

@@ -11,8 +11,6 @@ from tunery.cli.console import DataOption, fail, load_settings, told
 from tunery.cli.libraries import quiet_libraries
 from tunery.cli.supervised import watch_if_supervised
 
-DRAIN_S = 30
-
 HostOption = Annotated[str | None, typer.Option(help="Address to listen on.")]
 PortOption = Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")]
 
@@ -39,23 +37,20 @@ def serve(host: HostOption = None, port: PortOption = None, data: DataOption = N
     """Run the API."""
     import uvicorn
 
+    from tunery.api.draining import Drain
+    from tunery.cli.draining import DrainingServer
     from tunery.wiring.api import build_api
 
     supervised = watch_if_supervised()
     settings = load_settings(host=host, port=port, data=data)
     telemetry.configure(settings.log_level, "api")
+    drain = Drain()
     with told():
-        app = build_api(settings, supervised=supervised)
+        app = build_api(settings, drain, supervised=supervised)
     sock = listen(settings.host, settings.port)
     telemetry.logger().info("listening", address=sock.getsockname()[:2])
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=DRAIN_S,
-    )
-    uvicorn.Server(config).run(sockets=[sock])
+    config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False)
+    DrainingServer(config, drain, settings.drain_s).run(sockets=[sock])
 
 
 def work(data: DataOption = None) -> None:
@@ -104,7 +99,7 @@ def engine(
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=DRAIN_S,
+        timeout_graceful_shutdown=settings.drain_s,
     )
     uvicorn.Server(config).run(sockets=[sock])
     scheduler.stop()

@@ -20,7 +20,7 @@ import typer
 from tunery.cli.console import DataOption, err, fail, load_settings, out, told
 from tunery.cli.engines import Engines
 from tunery.cli.kept import Kept
-from tunery.cli.processes import DRAIN_S, HostOption, PortOption, listen
+from tunery.cli.processes import HostOption, PortOption, listen
 from tunery.cli.supervised import VARIABLE
 from tunery.domain.errors import TuneryError
 from tunery.settings import DEFAULT_BASE, Settings
@@ -187,10 +187,11 @@ class Supervisor:
 
     def _stop_all(self) -> None:
         """End the API first, so that what it has accepted is still answered."""
-        self._api.stop(DRAIN_S + 5)
+        seconds = self._settings.drain_s + 5.0
+        self._api.stop(seconds)
         self._worker.stop(5)
         if self._engine is not None:
-            self._engine.stop(DRAIN_S + 5)
+            self._engine.stop(seconds)
 
     def _announce(self) -> None:
         """Say when everything is ready."""

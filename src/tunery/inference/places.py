@@ -7,11 +7,12 @@ small files, so that any process of the service may be killed at any time. Knows
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 RENEW_S = 2.0  # between two touches of a mark
-FRESH_S = 10.0  # a base is wanted for as long after one
+FRESH_S = 5.0  # a base is wanted for as long after one
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,8 @@ class EnginePlaces:
         """Yield how many seconds ago each base was wanted, and its digest."""
         now = time.time()
         for path in self.folder.glob("*.wanted"):
-            yield now - path.stat().st_mtime, path.stem
+            with suppress(FileNotFoundError):  # taken away meanwhile
+                yield now - path.stat().st_mtime, path.stem
 
 
 class Mark:

@@ -4,6 +4,7 @@ from starlette.types import ASGIApp
 
 from tunery.api.app import create_app
 from tunery.api.context import Context
+from tunery.api.draining import Drain
 from tunery.settings import Settings
 from tunery.storage.migrate import is_current
 from tunery.wiring.outgoing import build_sender
@@ -15,7 +16,9 @@ from tunery.wiring.storage import (
 )
 
 
-def build_api(settings: Settings, *, supervised: bool = False) -> ASGIApp:
+def build_api(
+    settings: Settings, drain: Drain | None = None, *, supervised: bool = False
+) -> ASGIApp:
     """Return the API over the parts that the settings name.
 
     `supervised` says that somebody starts the engines that are wanted.
@@ -33,5 +36,6 @@ def build_api(settings: Settings, *, supervised: bool = False) -> ASGIApp:
             max_file_bytes=settings.max_file_bytes,
             takes_integrations=settings.wandb.mode != "disabled",
             is_current=lambda: is_current(database),
-        )
+        ),
+        drain,
     )
