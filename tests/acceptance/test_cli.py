@@ -65,7 +65,7 @@ def test_doctor_finds_a_running_server_well(server: Server, env: dict[str, str])
     assert done.returncode == 0, done.stdout + done.stderr
     assert "All is well." in done.stdout
     assert "tunery answers, ok" in done.stdout
-    assert re.search(r"engine +answers; \d+ adapters, \d+ requests", done.stdout)
+    assert re.search(r"engine +tiny answers; \d+ adapters, \d+ requests", done.stdout)
 
 
 def test_doctor_names_what_is_broken_and_its_cure(
@@ -96,7 +96,7 @@ def test_a_changed_base_model_is_noticed(
     (copy / "chat_template.jinja").write_text("{{ messages }}")
     done = tunery("doctor", "--data", server.data, env=env)
     assert done.returncode == 1
-    assert "is not what it was when it was added" in done.stdout
+    assert "is not what it was when mine was added" in done.stdout
 
 
 def test_keys_are_created_shown_once_listed_and_revoked(server: Server) -> None:
