@@ -39,11 +39,11 @@ from tunery.domain.ports.training import RunFailed, TrainingRun
 from tunery.settings import DEFAULT_BASE, Settings
 from tunery.wiring.storage import open_blobs, open_directory
 from tunery.wiring.worker import build_executor
-from tunery.worker.executor import LocalRun
+from tunery.worker.executor import ChildDied, LocalRun
 
 CLIENTS = (1, 4)
 ANSWER_TOKENS = 64
-BATCH, EXAMPLES, EPOCHS = 8, 2_000, 50
+BATCH, EXAMPLES, EPOCHS = 2, 2_000, 50  # small, so that many steps fit into a turn
 WORDS = ("order", "parcel", "refund", "invoice", "account", "password", "address", "delivery")
 
 
@@ -114,13 +114,16 @@ async def serve(env: dict[str, str], clients: int, seconds: float, timings: Timi
 @contextmanager
 def service(folder: Path) -> Iterator[dict[str, str]]:
     """Run `tunery up`; give the variables of its env file."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tunery", "up", "--data", str(folder), "--port", "0"],
-        stdout=subprocess.DEVNULL,
-        env={**os.environ, "TUNERY_LOG_LEVEL": "error"},
-    )
+    log = folder / "up.log"
+    with log.open("wb") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tunery", "up", "--data", str(folder), "--port", "0"],
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            env={**os.environ, "TUNERY_LOG_LEVEL": "info"},
+        )
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while True:
             try:
                 lines = (folder / "env").read_text().splitlines()
@@ -128,12 +131,13 @@ def service(folder: Path) -> Iterator[dict[str, str]]:
                     k: "".join(shlex.split(v)) for k, _, v in (one.partition("=") for one in lines)
                 }
                 ready = env["OPENAI_BASE_URL"].removesuffix("/v1") + "/readyz"
-                if httpx2.get(ready, trust_env=False, timeout=5).status_code == 200:
+                built = b"native operations" in log.read_bytes()  # or not to be had
+                if built and httpx2.get(ready, trust_env=False, timeout=5).status_code == 200:
                     break
             except (OSError, KeyError, httpx2.HTTPError):
                 pass
             if time.monotonic() > deadline:
-                sys.exit("together: `tunery up` was not ready within 120 s")
+                sys.exit(f"together: not ready within 300 s: {log.read_text()[-1000:]}")
             time.sleep(0.1)
         yield env
     finally:
@@ -173,16 +177,21 @@ class Training:
         )
         self._run: LocalRun = build_executor(settings).start(run)
         self._steps: list[float] = []
+        self._stopping = False
         threading.Thread(target=self._listen, daemon=True).start()
 
     def _listen(self) -> None:
-        while not self._run.finished:
-            for report in self._run.reports(1.0):
-                if isinstance(report, StepMetrics):
-                    self._steps.append(time.perf_counter())
-                elif isinstance(report, RunFailed):
-                    print(f"together: {report.message}", file=sys.stderr)
-                    os._exit(1)
+        try:
+            while not self._run.finished:
+                for report in self._run.reports(1.0):
+                    if isinstance(report, StepMetrics):
+                        self._steps.append(time.perf_counter())
+                    elif isinstance(report, RunFailed):
+                        raise ChildDied(report.message)
+        except ChildDied as error:
+            if not self._stopping:
+                print(f"together: {error}", file=sys.stderr)
+                os._exit(1)
 
     def warm_up(self, steps: int = 5) -> None:
         """Wait until it is under way."""
@@ -202,6 +211,8 @@ class Training:
             intervals += [b - a for a, b in itertools.pairwise(whole)]
 
     def stop(self) -> None:
+        """End it."""
+        self._stopping = True
         self._run.stop()
 
 
@@ -222,6 +233,8 @@ def measure(
             asyncio.run(serve(env, clients, seconds, serving["alone", clients]))
             with training.going_on(steps[clients]):
                 asyncio.run(serve(env, clients, seconds, serving["together", clients]))
+    if not steps[0]:
+        sys.exit(f"together: no whole step within {seconds:.0f} s; the machine is too busy")
     rows: list[dict[str, Any]] = [
         {"name": "training alone", "steps_per_s": len(steps[0]) / sum(steps[0])}
     ]
