@@ -9,6 +9,7 @@ import openai
 import pytest
 from openai import OpenAI
 
+from support.fake_vllm import faked
 from support.server import (
     BASE,
     CONTEXT,
@@ -16,6 +17,7 @@ from support.server import (
     Server,
     ask,
     chat_lines,
+    descendants,
     make_catalogue,
     method,
     poll,
@@ -24,6 +26,7 @@ from support.server import (
 )
 from support.tiny import make_tiny_model
 from tunery.domain.models import BaseModel
+from tunery.inference.vllm.engine import served_name
 from tunery.settings import EngineSettings
 from tunery.storage.catalogue import Catalogue
 from tunery.wiring.memory import engine_bytes
@@ -44,7 +47,9 @@ def two(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def both(two: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with Server(tmp_path_factory.mktemp("both"), two) as running:
+    sizes = [engine_bytes(base, EngineSettings()) for base in Catalogue(two).all()]
+    settings = {"TUNERY_ENGINE__MAX_BYTES": str(sum(sizes))}
+    with Server(tmp_path_factory.mktemp("both"), two, **settings) as running:
         yield running
 
 
@@ -126,6 +131,24 @@ def test_an_engine_makes_room_only_once_it_makes_no_answer(
         second = narrow.child("engine --model other")
         _patiently(client, BASE)
         _wait_for_end(second)
+
+
+def test_with_vllm_the_default_base_is_the_only_one(two: Path, tmp_path: Path) -> None:
+    base = Catalogue(two).get("tiny")
+    assert base is not None
+    with faked() as fake:
+        fake.models = [served_name(base)]
+        settings = {"TUNERY_ENGINE__KIND": "vllm", "TUNERY_VLLM__URL": fake.url}
+        with Server(tmp_path, two, **settings) as server:
+            client = server.client()
+            assert {model.id for model in client.models.list()} >= {"tiny", BASE}
+            assert not {model.id for model in client.models.list()} & {"other", "gpt-other"}
+            with pytest.raises(openai.NotFoundError) as unknown:
+                ask(client, "other")
+            assert unknown.value.code == "model_not_found"
+            assert server.process is not None
+            started = [one.command for one in descendants(server.process.pid)]
+            assert not any("tunery engine" in command for command in started)
 
 
 def _wait_for_end(process: Process) -> None:
