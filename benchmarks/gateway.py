@@ -31,7 +31,7 @@ from tunery.domain.jobs import Job, JobStatus, LogEntry, RequestedHyperparameter
 from tunery.domain.tenants import Tenant
 from tunery.settings import DEFAULT_BASE, Settings
 from tunery.storage.tables import job_events
-from tunery.wiring.storage import engine_file, open_database, open_directory, write_private
+from tunery.wiring.storage import engine_places, open_database, open_directory, write_private
 
 STUB_S = 0.1
 CLIENTS = (1, 8, 32)
@@ -329,7 +329,8 @@ def main() -> None:
             sys.exit(f"gateway: {made.stderr.decode()}")
         key, port = account(settings), 20_000 + secrets.randbelow(20_000)
         job_id, event_id = fill(settings, jobs, events)
-        file = engine_file(settings)
+        file = engine_places(settings).address(open_directory(settings).base().digest)
+        file.parent.mkdir()
         processes = [
             start([__file__, "--stub", str(file)], env),
             start(["-m", "tunery", "serve", "--port", str(port)], env),

@@ -35,7 +35,7 @@ from tunery.services.accounts import create_first_account
 from tunery.settings import Settings
 from tunery.storage.database import Database
 from tunery.wiring.storage import (
-    engine_file,
+    engine_places,
     load_pepper,
     open_blobs,
     open_database,
@@ -159,11 +159,12 @@ def own(
         with log.open("wb") as stderr:
             engine_process = stopped(stack, [*tunery, "engine"], env, stderr)
         api_process = stopped(stack, [*tunery, "serve", "--port", str(port)], env, None)
-        wait_for(engine_file(settings).exists, engine_process, "the engine")
+        place = engine_places(settings).address(base.digest)
+        wait_for(place.exists, engine_process, "the engine")
         wait_for(lambda: answers_at(port), api_process, "the API")
         if native != "off":
             wait_for(lambda: b"native operations" in log.read_bytes(), engine_process, "a build")
-        address = json.loads(engine_file(settings).read_text())
+        address = json.loads(place.read_text())
         compiled = b"native operations are used" in log.read_bytes()
         biases = dict.fromkeys(sorted(renderer_of(base).tokenizer.eos_ids), -100)
         models = [f"ft:{base.name}:bench::{number:08}" for number in range(len(stored))]

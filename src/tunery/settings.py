@@ -24,7 +24,17 @@ class EngineSettings(BaseModel):
         "embedded", description="vllm answers through a vLLM server, for machines with a GPU"
     )
     host: str = Field("127.0.0.1", description="address the engine listens on")
-    port: int = Field(0, ge=0, le=65535, description="its port; 0 takes a free one")
+    port: int = Field(
+        0, ge=0, le=65535, description="port of the default base's engine; 0 takes a free one"
+    )
+    max_bytes: int = Field(
+        0,
+        ge=0,
+        description="memory of the engines of all bases together; 0 is half of the machine's",
+    )
+    start_s: float = Field(
+        60.0, gt=0, le=600, description="seconds that a request waits for its base's engine"
+    )
     threads: int = Field(0, ge=0, le=256, description="compute threads; 0 takes every core")
     rows: int = Field(32, ge=1, le=256, description="answers made at the same time")
     context_tokens: int = Field(8192, ge=64, description="longest prompt and answer together")
@@ -87,6 +97,9 @@ class TrainingSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     threads: int = Field(0, ge=0, le=256, description="compute threads; 0 takes every core")
+    nice: int = Field(
+        0, ge=0, le=19, description="niceness of a run: each step gives a tenth more to serving"
+    )
     snapshot_s: float = Field(60.0, gt=0, description="seconds between resume points")
     proof_sequences: int = Field(16, ge=1, le=256, description="held-out texts of the proof")
     proof_mean: float = Field(0.12, gt=0, description="mean log-probability difference allowed")
@@ -139,7 +152,9 @@ class Settings(BaseSettings):
     models: Path = Field(
         Path("~/.cache/tunery/models"), description="folder of the base models' catalogue"
     )
-    base: str = Field(DEFAULT_BASE, description="the base model that is served and tuned")
+    base: str = Field(
+        DEFAULT_BASE, description="the default base model, whose engine is started at once"
+    )
     host: str = Field("127.0.0.1", description="address of the API")
     port: int = Field(8000, ge=0, le=65535, description="port of the API")
     secret: SecretStr | None = Field(
@@ -158,6 +173,9 @@ class Settings(BaseSettings):
     )
     lease_s: float = Field(15.0, gt=0.5, description="seconds until a silent worker's task moves")
     poll_s: float = Field(0.5, gt=0, description="seconds between looks at the queue")
+    drain_s: int = Field(
+        30, ge=0, le=3600, description="seconds that answers may take to end when a process stops"
+    )
     sweep_s: float = Field(30.0, gt=0, description="seconds between sweeps of expired objects")
     batch_concurrency: int = Field(
         8, ge=1, le=256, description="answers made at the same time for batches, of engine.rows"

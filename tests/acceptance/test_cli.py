@@ -65,7 +65,7 @@ def test_doctor_finds_a_running_server_well(server: Server, env: dict[str, str])
     assert done.returncode == 0, done.stdout + done.stderr
     assert "All is well." in done.stdout
     assert "tunery answers, ok" in done.stdout
-    assert re.search(r"engine +answers; \d+ adapters, \d+ requests", done.stdout)
+    assert re.search(r"engine +tiny answers; \d+ adapters, \d+ requests", done.stdout)
 
 
 def test_doctor_names_what_is_broken_and_its_cure(
@@ -96,7 +96,7 @@ def test_a_changed_base_model_is_noticed(
     (copy / "chat_template.jinja").write_text("{{ messages }}")
     done = tunery("doctor", "--data", server.data, env=env)
     assert done.returncode == 1
-    assert "is not what it was when it was added" in done.stdout
+    assert "is not what it was when mine was added" in done.stdout
 
 
 def test_keys_are_created_shown_once_listed_and_revoked(server: Server) -> None:
@@ -192,7 +192,7 @@ def test_up_says_in_one_line_why_it_cannot_start(
 
 def test_what_is_secret_is_readable_by_its_owner_only(server: Server) -> None:
     assert stat.S_IMODE(server.data.stat().st_mode) == 0o700
-    for name in ("env", "secret", "engine.json"):
+    for name in ("env", "secret", f"engines/{server.digest()}.json"):
         assert stat.S_IMODE((server.data / name).stat().st_mode) == 0o600, name
     assert set(server.env) == {"OPENAI_BASE_URL", "OPENAI_API_KEY", "OPENAI_ADMIN_KEY"}
     assert server.env["OPENAI_API_KEY"] not in server.log

@@ -154,8 +154,8 @@ def test_served_log_probabilities_are_those_of_the_reference(
     ]
 
     async def ask() -> Said:
-        engine = build_parts(settings, open_database(settings), blobs).engine
-        return await _say(engine, base.digest, texts, wanted)
+        parts = build_parts(settings, open_database(settings), blobs, supervised=False)
+        return await _say(parts.engine, base.digest, texts, wanted)
 
     with Server(tmp_path, models, base=DEFAULT_BASE, **REAL):
         said = asyncio.run(ask())

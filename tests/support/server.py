@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -300,10 +300,11 @@ class Server:
         return poll(lambda: self.find(name), f"a process `tunery {name}`")
 
     def find(self, name: str) -> Process | None:
-        """Return a process by its command, if it runs."""
+        """Return a process by its command, if it runs; `engine` is the default base's."""
         assert self.process is not None
+        wanted = f"engine --model {self.base}" if name == "engine" else name
         ours = descendants(self.process.pid)
-        return next((one for one in ours if one.command.endswith(f"-m tunery {name}")), None)
+        return next((one for one in ours if one.command.endswith(f"-m tunery {wanted}")), None)
 
     def freeze(self, process: Process) -> None:
         """Stop a process of its own outside of a write: a writer that is frozen holds the lock."""
@@ -352,17 +353,28 @@ class Server:
         """Wait until every part answers."""
         poll(self._ready, f"the server is ready; its log:\n{self.log}", START_S)
 
-    def engine_health(self) -> dict[str, Any]:
-        """Return what the engine says of itself."""
-        address = json.loads((self.data / "engine.json").read_text())
+    def sql(self, query: str) -> list[Any]:
+        """Return what the database says."""
+        with closing(sqlite3.connect(self.data / "tunery.db")) as database:
+            return database.execute(query).fetchall()
+
+    def digest(self, base: str | None = None) -> str:
+        """Return the digest of a base's files; of the default one where none is named."""
+        found = Catalogue(Path(self.settings["TUNERY_MODELS"])).get(base or self.base)
+        assert found is not None
+        return found.digest
+
+    def engine_health(self, base: str | None = None) -> dict[str, Any]:
+        """Return what a base's engine says of itself."""
+        address = json.loads((self.data / f"engines/{self.digest(base)}.json").read_text())
         headers = {"authorization": f"Bearer {address['secret']}"}
         url = f"{address['url']}/health"
         health: dict[str, Any] = httpx2.get(url, headers=headers, trust_env=False).json()
         return health
 
-    def engine_rows(self) -> int:
-        """Return how many answers the engine is making, by its own word."""
-        health = self.engine_health()
+    def engine_rows(self, base: str | None = None) -> int:
+        """Return how many answers a base's engine is making, by its own word."""
+        health = self.engine_health(base)
         return int(health["rows_active"]) + int(health["rows_waiting"])
 
     # ---- who asks it

@@ -6,6 +6,7 @@ from starlette.types import ASGIApp
 import tunery
 from tunery.api import document, errors
 from tunery.api.context import Context
+from tunery.api.draining import Drain, Draining
 from tunery.api.headers import ResponseHeaders
 from tunery.api.query import refuse_unknown_query
 from tunery.api.routes import (
@@ -42,8 +43,8 @@ ROUTES = (
 )
 
 
-def create_app(context: Context) -> ASGIApp:
-    """Return the API over the given parts."""
+def create_app(context: Context, drain: Drain | None = None) -> ASGIApp:
+    """Return the API over the given parts; `drain` is for whoever ends it in order."""
     app = FastAPI(
         title="tunery",
         version=tunery.__version__,
@@ -63,4 +64,4 @@ def create_app(context: Context) -> ASGIApp:
     app.include_router(health.router)
     document.install(app)
     errors.install(app)
-    return ResponseHeaders(app)
+    return ResponseHeaders(Draining(app, drain or Drain()))

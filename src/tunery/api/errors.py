@@ -24,8 +24,8 @@ def _answer(status: int, body: ErrorResponse, headers: dict[str, str]) -> JSONRe
     return JSONResponse(body.model_dump(), status_code=status, headers=headers)
 
 
-async def _on_ours(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, TuneryError)  # noqa: S101 - registered for this type
+def answer_of(error: TuneryError) -> JSONResponse:
+    """Return the answer that tells of `error`."""
     headers = {}
     if isinstance(error, Overloaded | Unavailable):
         headers["retry-after"] = str(error.retry_after_s)
@@ -34,9 +34,14 @@ async def _on_ours(request: Request, error: Exception) -> JSONResponse:
     return _answer(*error_body(error), headers)
 
 
+async def _on_ours(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, TuneryError)  # noqa: S101 - registered for this type
+    return answer_of(error)
+
+
 async def _on_validation(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this type
-    return await _on_ours(request, first_error(list(error.errors())))
+    return answer_of(first_error(list(error.errors())))
 
 
 async def _on_framework(request: Request, error: Exception) -> JSONResponse:

@@ -49,8 +49,10 @@ def train() -> None:
     paused = threading.Event()
     run = RUN.validate_json(_order(lambda line: paused.set() if line == PAUSE else None))
     quiet_libraries()
+    settings = load_settings()
+    os.nice(settings.training.nice)
     try:
-        trainer = build_trainer(load_settings(), run.base, run.base_digest)
+        trainer = build_trainer(settings, run.base, run.base_digest)
         trainer.train(run, lambda report: _write(output, encode_report(report)), paused.is_set)
     except TuneryError as error:  # a full disk, a base that has changed: the owner can be told
         report = RunFailed(error.code or "server_error", error.message)
@@ -66,7 +68,9 @@ def reference() -> None:
     output = _private_output()
     request = PROOF.validate_json(_order())
     quiet_libraries()
-    scores = build_reference(load_settings(), request.base, request.base_digest).score(request)
+    settings = load_settings()
+    os.nice(settings.training.nice)
+    scores = build_reference(settings, request.base, request.base_digest).score(request)
     _write(output, SCORES.dump_json(scores))
 
 

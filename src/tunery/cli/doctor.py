@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import typer
 
@@ -130,19 +131,20 @@ def _model(settings: Settings) -> Iterator[Finding]:
     from tunery.storage.catalogue import digest
     from tunery.wiring.storage import open_directory
 
-    base = open_directory(settings).catalogue.get(settings.base)
-    if base is None:
+    bases = open_directory(settings).catalogue.all()
+    if settings.base not in (base.name for base in bases):
         yield Finding(
             "base model", f"{settings.base} is not in the catalogue", "run `tunery models pull`"
         )
-    elif not Path(base.path).is_dir() or digest(Path(base.path)) != base.digest:
-        yield Finding(
-            "base model",
-            f"{base.path} is not what it was when it was added",
-            "run `tunery models pull --again`, or add it again",
-        )
-    else:
-        yield Finding("base model", f"{base.name} {base.digest[:12]}")
+    for base in bases:
+        if Path(base.path).is_dir() and digest(Path(base.path)) == base.digest:
+            yield Finding("base model", f"{base.name} {base.digest[:12]}")
+        else:
+            yield Finding(
+                "base model",
+                f"{base.path} is not what it was when {base.name} was added",
+                "run `tunery models pull --again`, or add it again",
+            )
 
 
 def _embeddings(settings: Settings) -> Iterator[Finding]:
@@ -171,31 +173,34 @@ def _engine(settings: Settings) -> Iterator[Finding]:
     from tunery.domain.errors import TuneryError
     from tunery.inference.embedded import EmbeddedEngine
     from tunery.inference.vllm.engine import VllmEngine
-    from tunery.wiring.storage import engine_file, open_blobs
+    from tunery.wiring.storage import engine_places, open_blobs, open_directory
     from tunery.wiring.vllm import build_vllm
 
-    if settings.starts_engine() and not engine_file(settings).exists():
+    places, blobs = engine_places(settings), open_blobs(settings)
+    announced = places.announced()
+    if settings.starts_engine() and not announced:
         yield Finding("engine", "not started yet")
         return
+    names = {base.digest: base.name for base in open_directory(settings).catalogue.all()}
+    asked: dict[str, Callable[[], EmbeddedEngine | VllmEngine]] = {
+        names.get(digest, digest[:12]): partial(EmbeddedEngine, places.address(digest), blobs)
+        for digest in announced
+    }
+    if settings.engine.kind == "vllm":
+        asked = {settings.base: partial(build_vllm, settings, blobs)}
 
-    async def ask() -> str:
-        blobs = open_blobs(settings)
-        embedded = settings.engine.kind == "embedded"
-        client: EmbeddedEngine | VllmEngine = (
-            EmbeddedEngine(engine_file(settings), blobs)
-            if embedded
-            else build_vllm(settings, blobs)
-        )
+    async def ask(client: EmbeddedEngine | VllmEngine) -> str:
         try:
             health = await client.health()
         finally:
             await client.close()
         return f"answers; {health.adapters_resident} adapters, {health.rows_active} requests"
 
-    try:
-        yield Finding("engine", asyncio.run(ask()))
-    except TuneryError as error:
-        if settings.starts_engine():
-            yield Finding("engine", "does not run; `tunery up` starts it")
-        else:
-            yield Finding("engine", error.message, "start it, or mend TUNERY_VLLM__URL")
+    for name, connect in asked.items():
+        try:
+            yield Finding("engine", f"{name} {asyncio.run(ask(connect()))}")
+        except TuneryError as error:
+            if settings.starts_engine():
+                yield Finding("engine", f"{name} does not run; `tunery up` starts it")
+            else:
+                yield Finding("engine", error.message, "start it, or mend TUNERY_VLLM__URL")

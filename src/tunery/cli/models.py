@@ -24,14 +24,14 @@ def list_all() -> None:
                 "base" if isinstance(entry, BaseModel) else "embedding",
                 str(entry.context_tokens if isinstance(entry, BaseModel) else entry.max_tokens),
                 entry.digest[:12],
-                "yes" if entry.name == settings.base or not isinstance(entry, BaseModel) else "",
+                "yes" if entry.name == settings.base else "",
                 entry.path,
                 ", ".join(entry.aliases),
             )
             for entry in open_directory(settings).catalogue.entries()
         ]
     if rows:
-        print_table(("name", "kind", "tokens", "digest", "served", "folder", "answers to"), rows)
+        print_table(("name", "kind", "tokens", "digest", "default", "folder", "answers to"), rows)
     else:
         out.print(f"No model in {settings.models_path}; run `tunery models pull`.")
 
@@ -109,7 +109,7 @@ def add(
         float, typer.Option(help="What learning_rate_multiplier multiplies.")
     ] = 2e-4,
 ) -> None:
-    """Add a base model from a folder on this machine; serve it with TUNERY_BASE=NAME."""
+    """Add a base model from a folder on this machine; it is served when it is asked for."""
     from tunery.wiring.storage import open_directory
 
     settings = load_settings()

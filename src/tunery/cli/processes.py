@@ -12,8 +12,6 @@ from tunery.cli.console import DataOption, fail, load_settings, told
 from tunery.cli.libraries import quiet_libraries
 from tunery.cli.supervised import watch_if_supervised
 
-DRAIN_S = 30
-
 HostOption = Annotated[str | None, typer.Option(help="Address to listen on.")]
 PortOption = Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")]
 
@@ -40,45 +38,47 @@ def serve(host: HostOption = None, port: PortOption = None, data: DataOption = N
     """Run the API."""
     import uvicorn
 
+    from tunery.api.draining import Drain
+    from tunery.cli.draining import DrainingServer
     from tunery.wiring.api import build_api
 
-    watch_if_supervised()
+    supervised = watch_if_supervised()
     settings = load_settings(host=host, port=port, data=data)
     telemetry.configure(settings.log_level, "api")
+    drain = Drain()
     with told():
-        app = build_api(settings)
+        app = build_api(settings, drain, supervised=supervised)
     sock = listen(settings.host, settings.port)
     telemetry.logger().info("listening", address=sock.getsockname()[:2])
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=DRAIN_S,
-    )
+    config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False)
     gc.collect()
     gc.freeze()  # what is there now stays: no collection looks through it while requests wait
-    uvicorn.Server(config).run(sockets=[sock])
+    DrainingServer(config, drain, settings.drain_s).run(sockets=[sock])
 
 
 def work(data: DataOption = None) -> None:
     """Run a worker."""
     from tunery.wiring.worker import build_worker
 
-    watch_if_supervised()
+    supervised = watch_if_supervised()
     settings = load_settings(data=data)
     telemetry.configure(settings.log_level, "worker")
     with told():
-        worker = build_worker(settings)
+        worker = build_worker(settings, supervised=supervised)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: worker.stop())
     telemetry.logger().info("waiting for tasks")
     worker.run()
 
 
-def engine(data: DataOption = None) -> None:
-    """Run the engine."""
-    settings = load_settings(data=data)
+def engine(
+    data: DataOption = None,
+    model: Annotated[
+        str | None, typer.Option(help="The base model that it answers with; else the default.")
+    ] = None,
+) -> None:
+    """Run the engine of one base model."""
+    settings = load_settings(data=data, base=model)
     telemetry.configure(settings.log_level, "engine")
     if settings.engine.kind == "vllm":
         from tunery.cli.vllm import run_vllm
@@ -87,21 +87,22 @@ def engine(data: DataOption = None) -> None:
     import uvicorn
 
     quiet_libraries()
-    from tunery.wiring.engine import announce, build_engine
+    from tunery.wiring.engine import build_engine
+    from tunery.wiring.storage import announce
 
     watch_if_supervised()
     with told():
-        app, scheduler, secret = build_engine(settings)
+        app, scheduler, base_digest, secret = build_engine(settings)
     sock = listen(settings.engine.host, settings.engine.port)
     host, port = sock.getsockname()[:2]
-    announce(settings, f"http://{host}:{port}", secret)
+    announce(settings, base_digest, f"http://{host}:{port}", secret)
     telemetry.logger().info("ready", address=(host, port), base=settings.base)
     config = uvicorn.Config(
         app,
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=DRAIN_S,
+        timeout_graceful_shutdown=settings.drain_s,
     )
     uvicorn.Server(config).run(sockets=[sock])
     scheduler.stop()

@@ -49,7 +49,9 @@ def die_with_parent(
     threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
-def watch_if_supervised() -> None:
-    """Do so if the supervisor started this process."""
-    if os.environ.get(VARIABLE) == "1":
+def watch_if_supervised() -> bool:
+    """Do so if the supervisor started this process; return whether it did."""
+    supervised = os.environ.get(VARIABLE) == "1"
+    if supervised:
         die_with_parent()
+    return supervised

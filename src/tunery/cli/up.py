@@ -1,4 +1,4 @@
-"""tunery up: API, worker and engine as processes of their own, watched and restarted.
+"""tunery up: API, worker and engines as processes of their own, watched and restarted.
 
 Ctrl-C and SIGTERM end them in order. However this process ends, they end with it.
 """
@@ -7,24 +7,24 @@ import fcntl
 import os
 import shlex
 import signal
-import subprocess
 import sys
 import threading
 import time
 import urllib.request
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Annotated
 
 import typer
 
 from tunery.cli.console import DataOption, err, fail, load_settings, out, told
-from tunery.cli.processes import DRAIN_S, HostOption, PortOption, listen
+from tunery.cli.engines import Engines
+from tunery.cli.kept import Kept
+from tunery.cli.processes import HostOption, PortOption, listen
 from tunery.cli.supervised import VARIABLE
+from tunery.domain.errors import TuneryError
 from tunery.settings import DEFAULT_BASE, Settings
 
-STABLE_S = 60.0  # a child that lived this long is restarted at once again
-MAX_BACKOFF_S = 30.0
 READY_S = 120.0
 
 
@@ -32,7 +32,10 @@ def up(
     host: HostOption = None,
     port: PortOption = None,
     data: DataOption = None,
-    model: Annotated[str | None, typer.Option(help="The base model to serve and tune.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="The base model to start at once; others start when asked for."),
+    ] = None,
     organization: Annotated[
         str, typer.Option(help="Name of the organization that the first start makes.")
     ] = "personal",
@@ -123,24 +126,15 @@ def _save_env(settings: Settings, keys: dict[str, str]) -> None:
     write_private(_env_path(settings), text)
 
 
-@dataclass(slots=True)
-class _Child:
-    """One supervised process."""
-
-    name: str
-    command: list[str]
-    process: subprocess.Popen[bytes] | None = None
-    started: float = 0.0
-    failures: int = 0
-    start_at: float = field(default=0.0)
-
-
 class Supervisor:
     """Starts the processes, restarts those that end, and ends them all."""
 
     def __init__(self, settings: Settings) -> None:
+        from tunery.wiring.memory import bound_bytes, engine_bytes, process_bytes
+        from tunery.wiring.storage import engine_places, open_directory
+
         self._settings = settings
-        self._environment = {
+        environment = {
             **os.environ,
             VARIABLE: "1",
             "TUNERY_DATA": str(settings.data_path),
@@ -149,12 +143,23 @@ class Supervisor:
             "TUNERY_PORT": str(settings.port),
         }
         tunery = [sys.executable, "-m", "tunery"]
-        self._children = [
-            *([_Child("engine", [*tunery, "engine"])] if settings.starts_engine() else []),
-            _Child("worker", [*tunery, "work"]),
-            _Child("api", [*tunery, "serve"]),
-        ]
+        self._engine: Engines | Kept | None = None  # a vLLM at a URL is the operator's
+        if settings.engine.kind == "embedded":
+            self._engine = Engines(
+                [*tunery, "engine"],
+                environment,
+                engine_places(settings),
+                open_directory(settings).bases,
+                partial(engine_bytes, settings=settings.engine),
+                process_bytes,
+                bound_bytes(settings.engine),
+            )
+        elif settings.starts_engine():
+            self._engine = Kept("engine", [*tunery, "engine"], environment)
+        self._worker = Kept("worker", [*tunery, "work"], environment)
+        self._api = Kept("api", [*tunery, "serve"], environment)
         self._stopping = threading.Event()
+        self._told = ""
 
     def run(self) -> int:
         """Run until a signal; return the exit code."""
@@ -162,49 +167,31 @@ class Supervisor:
             signal.signal(number, lambda *_: self._stopping.set())
         threading.Thread(target=self._announce, daemon=True).start()
         while not self._stopping.is_set():
-            for child in self._children:
-                self._keep(child)
+            self._keep_engine()
+            self._worker.keep()
+            self._api.keep()
             self._stopping.wait(0.2)
         out.print("Stopping ...")
         self._stop_all()
         return 0
 
-    def _keep(self, child: _Child) -> None:
-        """Start the child if it does not run; after a crash, wait longer each time."""
-        now = time.monotonic()
-        if child.process is None:
-            if now >= child.start_at:
-                child.started = now
-                child.process = subprocess.Popen(
-                    child.command,
-                    stdin=subprocess.PIPE,
-                    env=self._environment,
-                    start_new_session=True,  # Ctrl-C is ours to pass on
-                )
-            return
-        code = child.process.poll()
-        if code is None:
-            return
-        if now - child.started > STABLE_S:
-            child.failures = 0
-        child.failures += 1
-        delay = min(MAX_BACKOFF_S, 0.5 * 2 ** (child.failures - 1))
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
-        err.print(f"The {child.name} {how}; starting it again in {delay:.1f} s.")
-        if child.process.stdin is not None:
-            child.process.stdin.close()
-        child.process, child.start_at = None, now + delay
+    def _keep_engine(self) -> None:
+        """Look after the engines; a catalogue that cannot be read now is read again later."""
+        try:
+            if self._engine is not None:
+                self._engine.keep()
+        except (TuneryError, OSError, ValueError, KeyError) as error:
+            if str(error) != self._told:
+                self._told = str(error)
+                err.print(f"The engines cannot be looked after: {error}", markup=False)
 
     def _stop_all(self) -> None:
         """End the API first, so that what it has accepted is still answered."""
-        for child in reversed(self._children):
-            if child.process is not None and child.process.poll() is None:
-                child.process.terminate()
-                try:
-                    child.process.wait(DRAIN_S + 5 if child.name != "worker" else 5)
-                except subprocess.TimeoutExpired:
-                    child.process.kill()
-                    child.process.wait()
+        seconds = self._settings.drain_s + 5.0
+        self._api.stop(seconds)
+        self._worker.stop(5)
+        if self._engine is not None:
+            self._engine.stop(seconds)
 
     def _announce(self) -> None:
         """Say when everything is ready."""

@@ -1,10 +1,12 @@
 """Requests to the embedded engine's process. Knows no route of it.
 
 The engine writes its address and secret into a file when it is up; after a restart the file says
-the new ones, so they are read again whenever the engine does not answer.
+the new ones, so they are read again whenever the engine does not answer. A request says beside that
+file that the engine is wanted, and waits for one that is being started.
 """
 
 import asyncio
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,9 @@ import orjson
 
 from tunery.domain.errors import InvalidRequest, Overloaded, TuneryError, Unavailable
 from tunery.domain.ports.engine import INVALID_GRAMMAR
+from tunery.inference.places import Mark
+
+_LOOK_S = 0.2  # between two tries
 
 LOST = (aiohttp.ClientError, OSError)  # what a request fails with whose engine is not there
 # Shorter than the engine's own 5 s: a connection that it is just closing is not used.
@@ -29,8 +34,11 @@ class _Address:
 class EngineConnection:
     """Knows where the engine is and what it is asked with."""
 
-    def __init__(self, address_file: Path) -> None:
+    def __init__(self, address_file: Path, start_s: float = 0.0) -> None:
+        """A request waits up to `start_s` seconds for an engine that is not up."""
         self._address_file = address_file
+        self._mark = Mark(address_file.with_suffix(".wanted"))
+        self._start_s = start_s
         self._known: tuple[tuple[int, int], _Address] | None = None
         self._opened: aiohttp.ClientSession | None = None
 
@@ -44,12 +52,21 @@ class EngineConnection:
         method: str,
         path: str,
         *,
+        wakes: bool = True,
         content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         params: Mapping[str, str] | None = None,
     ) -> aiohttp.ClientResponse:
-        """Return the engine's response, not yet read; raise Unavailable where there is none."""
-        for attempt in range(2):
+        """Return the engine's response, not yet read; raise Unavailable where there is none.
+
+        What `wakes` has an engine that is not up started, and waits for it. An engine that went
+        away with the request is asked once more, and no oftener: the request may be why.
+        """
+        deadline = time.monotonic() + max(self._start_s if wakes else 0.0, _LOOK_S)
+        lost = 0
+        while True:
+            if wakes:
+                self._mark.renew()
             try:
                 address = self._address()
                 return await self._session.request(
@@ -60,13 +77,14 @@ class EngineConnection:
                     headers={**(headers or {}), "authorization": f"Bearer {address.secret}"},
                 )
             except (*LOST, ValueError) as error:
-                if attempt:
+                lost += isinstance(error, aiohttp.ClientError) and not _refused(error)
+                if lost > 1 or time.monotonic() >= deadline:
                     raise Unavailable(
-                        "The engine does not answer; it may be starting. Try again.",
+                        "The engine of this model does not answer; it may be starting, or wait for"
+                        " room. Try again.",
                         code="engine_unavailable",
                     ) from error
-                await asyncio.sleep(0.2)
-        raise AssertionError("unreachable")
+                await asyncio.sleep(_LOOK_S)
 
     @property
     def _session(self) -> aiohttp.ClientSession:
@@ -112,3 +130,8 @@ class EngineConnection:
             value = orjson.loads(self._address_file.read_bytes())
             self._known = version, _Address(value["url"], value["secret"])
         return self._known[1]
+
+
+def _refused(error: aiohttp.ClientError) -> bool:
+    """Return whether nobody was there to take the request."""
+    return isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)

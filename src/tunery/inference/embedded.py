@@ -24,6 +24,7 @@ from tunery.domain.ports.engine import (
 from tunery.inference.connection import LOST, EngineConnection
 from tunery.inference.lines import lines
 
+VERSION = f"tunery-{__version__}"
 _WEIGHTS, _CONFIG = "adapter_model.safetensors", "adapter_config.json"
 # Sent only where they differ from the default.
 _OPTIONS = ("presence_penalty", "frequency_penalty", "logit_bias", "top_logprobs", "grammar")
@@ -31,10 +32,11 @@ _DEFAULTS = {field.name: field.default for field in fields(Generation)}
 
 
 class EmbeddedEngine:
-    """An Engine whose process runs on this machine."""
+    """An Engine of one base, whose process runs on this machine."""
 
-    def __init__(self, address_file: Path, blobs: BlobStore) -> None:
-        self._connection = EngineConnection(address_file)
+    def __init__(self, address_file: Path, blobs: BlobStore, start_s: float = 0.0) -> None:
+        """A request waits up to `start_s` seconds for the process to be started."""
+        self._connection = EngineConnection(address_file, start_s)
         self._blobs = blobs
         # What was loaded is used before the next one is: else cold ones push each other out.
         self._loading = asyncio.Lock()
@@ -42,7 +44,7 @@ class EmbeddedEngine:
     @property
     def version(self) -> str:
         """Return our own version: the engine's process runs this same package."""
-        return f"tunery-{__version__}"
+        return VERSION
 
     async def generate(self, generation: Generation) -> AsyncGenerator[Delta, None]:
         """Yield the answer as the engine makes it."""
@@ -127,8 +129,9 @@ class EmbeddedEngine:
         finally:
             response.close()
 
-    async def load(self, adapter: Adapter) -> None:
-        """Send the adapter's files."""
+    async def load(self, adapter: Adapter, base_digest: str) -> None:
+        """Send the adapter's files; the engine holds them against its base's shapes."""
+        del base_digest  # this engine has one base
         weights, config = await asyncio.to_thread(self._files, adapter)
         response = await self._connection.send(
             "PUT",
@@ -140,8 +143,9 @@ class EmbeddedEngine:
         await self._connection.checked(response)
         response.close()
 
-    async def unload(self, adapter: Adapter) -> None:
+    async def unload(self, adapter: Adapter, base_digest: str) -> None:
         """Have the engine let go of the adapter."""
+        del base_digest
         response = await self._connection.send(
             "DELETE", "/adapters", params={"name": adapter_name(adapter)}
         )
@@ -150,7 +154,7 @@ class EmbeddedEngine:
 
     async def health(self) -> EngineHealth:
         """Return the engine's state."""
-        response = await self._connection.send("GET", "/health")
+        response = await self._connection.send("GET", "/health", wakes=False)
         await self._connection.checked(response)
         value = orjson.loads(await response.read())
         response.close()
@@ -169,19 +173,19 @@ class EmbeddedEngine:
         if response.status == 404 and adapter is not None:
             response.close()
             async with self._loading:
-                response = await self._after_loading(path, content, adapter)
+                response = await self._after_loading(path, content, adapter, body["base_digest"])
         await self._connection.checked(response)
         return response
 
     async def _after_loading(
-        self, path: str, content: bytes, adapter: Adapter
+        self, path: str, content: bytes, adapter: Adapter, base_digest: str
     ) -> aiohttp.ClientResponse:
         for _ in range(3):  # another process's request may push an adapter out before it is used
             response = await self._post(path, content)
             if response.status != 404:
                 return response
             response.close()
-            await self.load(adapter)
+            await self.load(adapter, base_digest)
         raise Overloaded("The engine has no room for this model now; try again.")
 
     async def _post(self, path: str, content: bytes) -> aiohttp.ClientResponse:

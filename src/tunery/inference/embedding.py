@@ -15,10 +15,11 @@ _PIECE_TEXTS = 256
 
 
 class EmbeddedEmbedder:
-    """An Embedder whose process runs on this machine."""
+    """An Embedder whose process, the engine of some base, runs on this machine."""
 
-    def __init__(self, address_file: Path) -> None:
-        self._connection = EngineConnection(address_file)
+    def __init__(self, address_file: Path, start_s: float = 0.0) -> None:
+        """A request waits up to `start_s` seconds for the process to be started."""
+        self._connection = EngineConnection(address_file, start_s)
 
     async def embed(
         self, token_ids: Sequence[Sequence[int]], model: EmbeddingModel

@@ -1,9 +1,10 @@
 """Names to models: what stands behind a name, for this tenant."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tunery.domain import moderation
-from tunery.domain.errors import Forbidden, NotFound, Unavailable
+from tunery.domain.errors import Forbidden, NotFound, TuneryError, Unavailable
 from tunery.domain.models import BaseModel, TunedModel, fingerprint
 from tunery.domain.ports.blobs import BlobStore
 from tunery.domain.tenants import Tenant
@@ -32,34 +33,57 @@ class NamedModel:
 
 @dataclass(frozen=True, slots=True)
 class ModelDirectory:
-    """The catalogue, and which of its bases is served."""
+    """The catalogue, and which of its bases is the default: served from the start.
+
+    `alone` is that one where the others are not served.
+    """
 
     catalogue: Catalogue
-    served: str
+    default: str
+    alone: bool = False
 
     def base(self) -> BaseModel:
-        """Return the base that is served; raise Unavailable where its files are missing."""
-        base = self.catalogue.get(self.served)
+        """Return the default base; raise Unavailable where it is not there."""
+        base = self.catalogue.get(self.default)
         if base is None:
             raise Unavailable(
-                f"The base model {self.served!r} is not on this machine; run `tunery models pull`.",
+                f"The base model {self.default!r} is not on this machine; run `tunery models"
+                " pull`.",
                 code="model_files_missing",
+            )
+        return base
+
+    def bases(self) -> Iterator[BaseModel]:
+        """Yield every base, the default first: most requests ask for that and read one file."""
+        yield self.base()
+        if not self.alone:
+            yield from (base for base in self.catalogue.all() if base.name != self.default)
+
+    def of_digest(self, digest: str) -> BaseModel | None:
+        """Return the base with these files, whatever it is called now."""
+        return next((base for base in self.bases() if base.digest == digest), None)
+
+    def pinned(self, name: str, digest: str) -> BaseModel:
+        """Return the base that a job or model was made with; raise TuneryError where it is gone."""
+        base = self.of_digest(digest)
+        if base is None:
+            raise TuneryError(
+                f"The base model {name} has changed since, or is gone.", code="model_not_available"
             )
         return base
 
     def find(self, tx: Transaction, tenant: Tenant, name: str) -> NamedModel | None:
         """Return what stands behind `name`, if it is anything this tenant may use."""
-        base = self.base()
-        if name in base.names:
-            return NamedModel(name, base, None)
+        for base in self.bases():
+            if name in base.names:
+                return NamedModel(name, base, None)
         tuned = tx.models(tenant).get(name)
         granted = False
         if tuned is None:  # a project's own model of that name comes first
             tuned = next(iter(tx.models(tenant).granted(name)), None)
             granted = True
-        if tuned is None or tuned.base_digest != base.digest:
-            return None
-        return NamedModel(name, base, tuned, granted)
+        pinned = None if tuned is None else self.of_digest(tuned.base_digest)
+        return None if pinned is None else NamedModel(name, pinned, tuned, granted)
 
 
 def unknown_model(name: str) -> NotFound:
@@ -104,16 +128,21 @@ def get_model(
 
 
 def list_models(database: Database, directory: ModelDirectory, tenant: Tenant) -> list[NamedModel]:
-    """Return the base under each of its names, then the tuned models: own ones, granted ones."""
-    base = directory.base()
+    """Return each base under each of its names, then the tuned models: own ones, granted ones."""
+    bases = list(directory.bases())
+    pinned = {base.digest: base for base in reversed(bases)}  # as `of_digest`: the first of equals
     with database.read() as tx:
         own, granted = tx.models(tenant).all(), tx.models(tenant).granted()
-    found = {model.name: NamedModel(model.name, base, model) for model in own}
+    tuned = {model.name: (model, False) for model in own}
     for model in granted:
-        found.setdefault(model.name, NamedModel(model.name, base, model, granted=True))
+        tuned.setdefault(model.name, (model, True))
     return [
-        *(NamedModel(name, base, None) for name in base.names),
-        *(one for one in found.values() if one.tuned and one.tuned.base_digest == base.digest),
+        *(NamedModel(name, base, None) for base in bases for name in base.names),
+        *(
+            NamedModel(name, pinned[model.base_digest], model, theirs)
+            for name, (model, theirs) in tuned.items()
+            if model.base_digest in pinned
+        ),
     ]
 
 

@@ -63,15 +63,13 @@ def give_up_check(database: Database, task: Task) -> None:
 def prepare_job(
     database: Database, blobs: BlobStore, base: BaseModel, renderers: Renderers, task: Task
 ) -> None:
-    """Check a job's files against its model and queue it, or fail it.
+    """Check a job's files against its base and queue it, or fail it.
 
     Raises NotYet while a file's own check is still to come.
     """
     with database.read() as tx:
         job = find_job(tx, task.tenant, task.subject)
     problem, param, examples = None, "training_file", 0
-    if base.digest != job.base_digest:
-        problem = _Problem("model_not_available", f"The base model {job.base} has changed.")
     for field, file_id, needed in (
         ("training_file", job.training_file, MIN_EXAMPLES),
         ("validation_file", job.validation_file, 1),

@@ -3,7 +3,6 @@
 import secrets
 from pathlib import Path
 
-import orjson
 import torch
 from fastapi import FastAPI
 
@@ -16,11 +15,11 @@ from tunery.engine.seats import Limits
 from tunery.engine.server import EngineServer, start_thread
 from tunery.model.base import compute_dtype, load_base
 from tunery.settings import Settings
-from tunery.wiring.storage import engine_file, open_directory, renderer_of, write_private
+from tunery.wiring.storage import open_directory, renderer_of
 
 
-def build_engine(settings: Settings) -> tuple[FastAPI, Scheduler, str]:
-    """Return the engine's server, its running scheduler, and the secret it is asked with."""
+def build_engine(settings: Settings) -> tuple[FastAPI, Scheduler, str, str]:
+    """Return an engine's server, its running scheduler, its base's digest, and its secret."""
     base = open_directory(settings).base()
     tokenizer = renderer_of(base).tokenizer
     wanted = settings.engine
@@ -71,14 +70,9 @@ def build_engine(settings: Settings) -> tuple[FastAPI, Scheduler, str]:
     app = server.app()
     catalogue = open_directory(settings).catalogue
     EmbeddingServer(scheduler, catalogue.embedding_of, wanted.queue).mount(app)
-    return app, scheduler, secret
+    return app, scheduler, base.digest, secret
 
 
 def native_folder(settings: Settings) -> Path:
     """Return where compiled operations are kept: beside the models, for every data folder."""
     return settings.models_path.parent / "native"
-
-
-def announce(settings: Settings, url: str, secret: str) -> None:
-    """Tell the other processes where the engine is, in a file that only this user can read."""
-    write_private(engine_file(settings), orjson.dumps({"url": url, "secret": secret}).decode())

@@ -5,33 +5,41 @@ from tunery.domain.ports.embedding import Embedder
 from tunery.domain.ports.engine import Engine
 from tunery.endpoints.ledger import Ledger
 from tunery.endpoints.parts import Parts
-from tunery.inference.embedded import EmbeddedEngine
-from tunery.inference.embedding import EmbeddedEmbedder, NoEmbedder
+from tunery.inference.embedding import NoEmbedder
+from tunery.inference.engines import EmbeddedEngines
 from tunery.settings import Settings
 from tunery.storage.database import Database
 from tunery.wiring.storage import (
     embedding_tokenizer_of,
-    engine_file,
+    engine_places,
     open_directory,
     renderer_of,
 )
 from tunery.wiring.vllm import build_vllm
 
 
-def _embedded(settings: Settings, blobs: BlobStore) -> tuple[Engine, Embedder]:
-    return EmbeddedEngine(engine_file(settings), blobs), EmbeddedEmbedder(engine_file(settings))
+def _embedded(settings: Settings, blobs: BlobStore, start_s: float) -> tuple[Engine, Embedder]:
+    directory = open_directory(settings)
+    engines = EmbeddedEngines(
+        engine_places(settings), blobs, lambda: directory.base().digest, start_s
+    )
+    return engines, engines
 
 
-def _vllm(settings: Settings, blobs: BlobStore) -> tuple[Engine, Embedder]:
+def _vllm(settings: Settings, blobs: BlobStore, start_s: float) -> tuple[Engine, Embedder]:
+    del start_s  # nothing is started on demand: the one server is kept running, or the operator's
     return build_vllm(settings, blobs), NoEmbedder("TUNERY_ENGINE__KIND=vllm")
 
 
 _KINDS = {"embedded": _embedded, "vllm": _vllm}
 
 
-def build_parts(settings: Settings, database: Database, blobs: BlobStore) -> Parts:
-    """Return the parts behind an answer."""
-    engine, embedder = _KINDS[settings.engine.kind](settings, blobs)
+def build_parts(
+    settings: Settings, database: Database, blobs: BlobStore, *, supervised: bool
+) -> Parts:
+    """Return the parts behind an answer; where `supervised`, engines are started on demand."""
+    start_s = settings.engine.start_s if supervised else 0.0
+    engine, embedder = _KINDS[settings.engine.kind](settings, blobs, start_s)
     return Parts(
         database=database,
         ledger=Ledger(database),

@@ -5,10 +5,13 @@ import secrets
 from functools import lru_cache
 from pathlib import Path
 
+import orjson
+
 from tunery.datasets.embedding import EmbeddingTokenizer
 from tunery.datasets.rendering import ChatRenderer
 from tunery.domain.errors import NotFound, Unavailable
 from tunery.domain.models import BaseModel, EmbeddingModel
+from tunery.inference.places import EnginePlaces
 from tunery.services.models import ModelDirectory
 from tunery.settings import Settings
 from tunery.storage.blobs import LocalBlobStore
@@ -46,8 +49,9 @@ def open_blobs(settings: Settings) -> LocalBlobStore:
 
 
 def open_directory(settings: Settings) -> ModelDirectory:
-    """Return the catalogue, and the base that is served."""
-    return ModelDirectory(Catalogue(settings.models_path), settings.base)
+    """Return the catalogue, and its default base: with vLLM, that is the only one."""
+    alone = settings.engine.kind == "vllm"
+    return ModelDirectory(Catalogue(settings.models_path), settings.base, alone)
 
 
 def load_pepper(settings: Settings) -> bytes:
@@ -120,6 +124,13 @@ def embedding_tokenizer_of(model: EmbeddingModel) -> EmbeddingTokenizer:
         ) from error
 
 
-def engine_file(settings: Settings) -> Path:
-    """Return where the embedded engine writes its address and secret."""
-    return settings.data_path / "engine.json"
+def engine_places(settings: Settings) -> EnginePlaces:
+    """Return where engines' addresses and secrets are."""
+    return EnginePlaces(settings.data_path / "engines")
+
+
+def announce(settings: Settings, base_digest: str, url: str, secret: str) -> None:
+    """Tell the other processes where a base's engine is, in a file that only this user can read."""
+    address = engine_places(settings).address(base_digest)
+    address.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_private(address, orjson.dumps({"url": url, "secret": secret}).decode())

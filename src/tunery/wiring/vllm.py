@@ -15,11 +15,11 @@ from tunery.inference.vllm.folder import AdapterFolder
 from tunery.inference.vllm.start import arguments, environment
 from tunery.settings import Settings
 from tunery.wiring.storage import (
-    engine_file,
+    announce,
+    engine_places,
     load_pepper,
     open_directory,
     renderer_of,
-    write_private,
 )
 
 
@@ -45,7 +45,8 @@ def _address(settings: Settings) -> VllmAddress:
         key = settings.vllm.api_key
         url = settings.vllm.url.rstrip("/").removesuffix("/v1")
         return VllmAddress(url, "" if key is None else key.get_secret_value())
-    value = orjson.loads(engine_file(settings).read_bytes())
+    base = open_directory(settings).base()
+    value = orjson.loads(engine_places(settings).address(base.digest).read_bytes())
     return VllmAddress(value["url"], value["secret"])
 
 
@@ -76,6 +77,5 @@ def start_vllm(settings: Settings, host: str, port: int) -> VllmStart:
         more=shlex.split(settings.vllm.arguments),
     )
     secret = secrets.token_urlsafe(32)
-    place = {"url": f"http://{host}:{port}", "secret": secret}
-    write_private(engine_file(settings), orjson.dumps(place).decode())
+    announce(settings, base.digest, f"http://{host}:{port}", secret)
     return VllmStart([settings.vllm.command, *told], environment(os.environ, secret))

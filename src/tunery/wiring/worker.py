@@ -29,22 +29,31 @@ from tunery.worker.sweep import (
 from tunery.worker.tracking import Tracking
 
 
-def build_worker(settings: Settings) -> Worker:
-    """Return the worker over the parts that the settings name."""
+def build_executor(settings: Settings) -> LocalExecutor:
+    """Return what runs training in processes of its own."""
+    return LocalExecutor({"TUNERY_DATA": str(settings.data_path)})
+
+
+def build_worker(settings: Settings, *, supervised: bool = False) -> Worker:
+    """Return the worker over the parts that the settings name.
+
+    `supervised` says that somebody starts the engines that are wanted.
+    """
     database = open_database(settings)
     blobs = open_blobs(settings)
     blobs.sweep()
     log = logger()
     reports = settings.wandb.mode != "disabled"
     children = {"TUNERY_DATA": str(settings.data_path)}
-    parts, portal = build_parts(settings, database, blobs), Portal()
+    parts = build_parts(settings, database, blobs, supervised=supervised)
+    portal = Portal()
     stages = Stages(
         database=database,
         blobs=blobs,
         directory=parts.directory,
         renderers=renderer_of,
         engine=parts.engine,
-        executor=LocalExecutor(children),
+        executor=build_executor(settings),
         portal=portal,
         tolerance=Tolerance(
             settings.training.proof_mean,

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from tunery.domain.batches import BatchProblem
 from tunery.domain.errors import Overloaded, StorageFull, TuneryError, Unavailable
 from tunery.domain.jobs import TERMINAL, Adapter, JobError, StepMetrics
+from tunery.domain.models import BaseModel
 from tunery.domain.ports.blobs import BlobStore
 from tunery.domain.ports.engine import Engine
 from tunery.domain.ports.training import Executor, RunHandle
 from tunery.domain.tasks import MAX_FAILURES, LeaseLost, Task, TaskKind
 from tunery.services import publishing, training, validation
+from tunery.services.jobs import find_job
 from tunery.services.models import ModelDirectory
 from tunery.storage.database import Database
 from tunery.telemetry import Logger
@@ -108,14 +110,14 @@ class Stages:
                 validation.check_uploaded_file(self.database, self.blobs, task)
             case TaskKind.PREPARE_JOB:
                 validation.prepare_job(
-                    self.database, self.blobs, self.directory.base(), self.renderers, task
+                    self.database, self.blobs, self._base(task), self.renderers, task
                 )
             case TaskKind.TRAIN_JOB:
                 self._train(task, lease, tracking)
             case TaskKind.CHECK_BATCH | TaskKind.RUN_BATCH | TaskKind.END_BATCH:
                 self.batches.carry_out(task, lease)
             case TaskKind.PUBLISH_JOB:
-                base = self.directory.base()
+                base = self._base(task)
                 publishing.publish_job(
                     self.database,
                     self.blobs,
@@ -126,6 +128,12 @@ class Stages:
                     self.tolerance,
                     task,
                 )
+
+    def _base(self, task: Task) -> BaseModel:
+        """Return the base of the task's job; raise TuneryError where it is not what it was."""
+        with self.database.read() as tx:
+            job = find_job(tx, task.tenant, task.subject)
+        return self.directory.pinned(job.base, job.base_digest)
 
     def _train(self, task: Task, lease: Lease, tracking: TaskTracking) -> None:
         run = training.begin_run(self.database, task)

@@ -13,7 +13,7 @@ from tunery.api.context import Context
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
     # The document depends on no part behind the edge.
-    app = cast(Any, create_app(cast(Context, None)))._app
+    app = cast(Any, create_app(cast(Context, None)))._app._app
     assert isinstance(app, FastAPI)
     assert app.openapi() is app.openapi()
     return app.openapi()

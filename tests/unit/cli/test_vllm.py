@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from support.networks import until
+from support.server import Server
 from tunery.storage.catalogue import Catalogue
 
 # Stands in for vLLM: says what it was given, and ends when it is told to.
@@ -30,12 +31,18 @@ while True:
 """
 
 
-@contextmanager
-def _engine(tiny_model: Path, folder: Path, **more: str) -> Iterator[subprocess.Popen[bytes]]:
+def _program(tiny_model: Path, folder: Path) -> Path:
+    """Return what stands in for vLLM, and have a base in the catalogue."""
     Catalogue(folder / "models").add("tiny", tiny_model, aliases=(), learning_rate=1e-3)
     program = folder / "vllm"
     program.write_text(PROGRAM.format(python=sys.executable, told=str(folder / "told.json")))
     program.chmod(0o700)
+    return program
+
+
+@contextmanager
+def _engine(tiny_model: Path, folder: Path, **more: str) -> Iterator[subprocess.Popen[bytes]]:
+    program = _program(tiny_model, folder)
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("TUNERY_")},
         "TUNERY_DATA": str(folder / "data"),
@@ -71,7 +78,7 @@ def test_it_is_announced_with_the_key_it_asks_for(tiny_model: Path, tmp_path: Pa
     more = {"TUNERY_VLLM__ARGUMENTS": "--override 'a b'"}
     with _engine(tiny_model, tmp_path, **more) as process:
         told = _told(tmp_path)
-        address = tmp_path / "data" / "engine.json"
+        (address,) = (tmp_path / "data" / "engines").glob("*.json")
         place = json.loads(address.read_text())
         assert stat.S_IMODE(address.stat().st_mode) == 0o600
         arguments = told["arguments"]
@@ -101,6 +108,21 @@ def test_it_ends_with_the_process_that_started_it(
         else:
             process.kill()
         until(lambda: not _lives(told["pid"]))
+
+
+def test_up_starts_one_again_that_was_killed_and_ends_it(tiny_model: Path, tmp_path: Path) -> None:
+    program = _program(tiny_model, tmp_path)
+    vllm = {"TUNERY_ENGINE__KIND": "vllm", "TUNERY_VLLM__COMMAND": str(program)}
+    up = Server(tmp_path, tmp_path / "models", **vllm)
+    up.start(wait=False)
+    try:
+        killed = _told(tmp_path)["pid"]
+        assert isinstance(killed, int)
+        os.kill(killed, signal.SIGKILL)
+        until(lambda: _told(tmp_path)["pid"] != killed)
+    finally:
+        up.stop()
+    assert not _lives(_told(tmp_path)["pid"])
 
 
 @pytest.mark.parametrize(

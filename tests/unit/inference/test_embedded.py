@@ -171,9 +171,9 @@ def test_adapters_are_sent_when_they_are_asked_for_and_many_answer_at_once(
             found = ["".join(delta.text for delta in deltas) for deltas in answers]
             assert found == texts * 3
         await _health_is(engine, EngineHealth(BASE_DIGEST, 2, 0, 0))
-        await engine.unload(adapters[0])
+        await engine.unload(adapters[0], BASE_DIGEST)
         await _health_is(engine, EngineHealth(BASE_DIGEST, 1, 0, 0))
-        await engine.load(adapters[0])
+        await engine.load(adapters[0], BASE_DIGEST)
         await _health_is(engine, EngineHealth(BASE_DIGEST, 2, 0, 0))
         health = await engine.health()
         assert (health.adapter_loads, health.adapter_evictions) == (3, 0)
@@ -332,7 +332,7 @@ def test_no_engine_is_unavailable_and_a_new_one_is_found_by_its_new_address(
             _all(engine, _generation(3)),
             engine.score([[1, 2]], BASE_DIGEST, None),
             engine.health(),
-            engine.load(adapter),
+            engine.load(adapter, BASE_DIGEST),
         ):
             with pytest.raises(Unavailable) as caught:
                 await ask

@@ -207,9 +207,9 @@ def test_adapters_are_loaded_when_they_are_asked_for_and_many_answer_at_once(tri
         )
         assert found == texts * 2
         assert (await engine.health()).adapters_resident == 2
-        await engine.unload(adapters[0])
+        await engine.unload(adapters[0], BASE_DIGEST)
         assert (await engine.health()).adapters_resident == 1
-        await engine.load(adapters[0])
+        await engine.load(adapters[0], BASE_DIGEST)
         assert (await engine.health()).adapters_resident == 2
         assert await _text(engine, replace(PLAIN, adapter=adapters[0])) == texts[1]
 

@@ -1,12 +1,16 @@
 """Names to models: the base under each of its names, and each tenant's own tuned ones."""
 
+from pathlib import Path
+
 import pytest
 
 from support.rows import OURS, THEIRS, a_model
+from support.tiny import make_tiny_model
 from tunery.domain.errors import Forbidden, NotFound, Unavailable
 from tunery.services import models
 from tunery.services.models import ModelDirectory
 from tunery.storage.blobs import LocalBlobStore
+from tunery.storage.catalogue import Catalogue
 from tunery.storage.database import Database
 
 TUNED = "ft:tiny:acme::aaaaaaaa"
@@ -100,3 +104,30 @@ def test_a_base_that_is_not_there_is_told_as_unavailable(
     with pytest.raises(Unavailable) as told:
         models.list_models(database, missing, OURS)
     assert told.value.code == "model_files_missing"
+
+
+def test_every_base_of_the_catalogue_answers_and_a_tuned_model_stays_with_its_own(
+    database: Database, directory: ModelDirectory, blobs: LocalBlobStore, tmp_path: Path
+) -> None:
+    weights = make_tiny_model(tmp_path / "second", seed=1)
+    second = directory.catalogue.add("second", weights, aliases=("gpt-2nd",), learning_rate=1e-3)
+    assert second.digest != directory.base().digest
+    add(database, blobs, second.digest, TUNED)
+    listed = models.list_models(database, directory, OURS)
+    assert [(one.name, one.base.name) for one in listed] == [
+        ("tiny", "tiny"),
+        ("gpt-tiny", "tiny"),
+        ("second", "second"),
+        ("gpt-2nd", "second"),
+        (TUNED, "second"),
+    ]
+    for name in ("second", "gpt-2nd", TUNED):
+        assert models.get_model(database, directory, OURS, name).base == second
+
+    # Whatever it is called: the weights are what the model was made with.
+    other = ModelDirectory(Catalogue(tmp_path / "other"), "tiny")
+    other.catalogue.add("tiny", Path(directory.base().path), aliases=(), learning_rate=1e-3)
+    with pytest.raises(NotFound):
+        models.get_model(database, other, OURS, TUNED)
+    other.catalogue.add("renamed", weights, aliases=(), learning_rate=1e-3)
+    assert models.get_model(database, other, OURS, TUNED).base.name == "renamed"

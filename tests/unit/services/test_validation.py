@@ -171,15 +171,6 @@ def test_a_job_whose_file_was_deleted_fails(
     assert "file-1 was deleted" in job.error.message
 
 
-def test_a_job_whose_base_has_changed_fails(
-    database: Database, blobs: LocalBlobStore, directory: ModelDirectory
-) -> None:
-    check(database, blobs, chat_lines(10))
-    job = prepare(database, blobs, directory, base_digest="0" * 64)
-    assert job.error is not None
-    assert (job.status, job.error.code) == (JobStatus.FAILED, "model_not_available")
-
-
 def test_a_job_waits_while_its_file_is_unchecked(
     database: Database, blobs: LocalBlobStore, directory: ModelDirectory
 ) -> None:

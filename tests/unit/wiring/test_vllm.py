@@ -1,7 +1,6 @@
 """The settings' vLLM: where it is asked, and what is not served with it."""
 
 import asyncio
-import json
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -15,7 +14,7 @@ from tunery.inference.vllm.engine import VllmEngine, served_name
 from tunery.settings import EngineSettings, Settings, VllmSettings
 from tunery.storage.catalogue import Catalogue
 from tunery.wiring.parts import build_parts
-from tunery.wiring.storage import engine_file, open_blobs, open_database
+from tunery.wiring.storage import announce, open_blobs, open_database, open_directory
 from tunery.wiring.vllm import build_vllm
 
 
@@ -50,13 +49,13 @@ def test_one_of_ours_is_asked_where_it_has_said(
 ) -> None:
     settings = _settings(tiny_model, tmp_path, fake, None)
     engine = build_vllm(settings, open_blobs(settings))
-    engine_file(settings).write_text(json.dumps({"url": fake.url, "secret": "s"}))
+    announce(settings, open_directory(settings).base().digest, fake.url, "s")
     _healthy(engine)
 
 
 def test_embeddings_are_refused_by_name(tiny_model: Path, tmp_path: Path, fake: FakeVllm) -> None:
     settings = _settings(tiny_model, tmp_path, fake, fake.url)
-    parts = build_parts(settings, open_database(settings), open_blobs(settings))
+    parts = build_parts(settings, open_database(settings), open_blobs(settings), supervised=False)
     assert isinstance(parts.engine, VllmEngine)
     model = EmbeddingModel("mini", (), "/m", "e" * 64, 384, 256, Decimal("0.02"), 7)
     with pytest.raises(InvalidRequest, match="TUNERY_ENGINE__KIND=vllm") as refused:

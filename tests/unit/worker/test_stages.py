@@ -204,6 +204,21 @@ def test_a_run_that_fails_fails_its_job_in_its_own_words(
     assert waiting(database) == []
 
 
+@pytest.mark.parametrize("kind", [TaskKind.PREPARE_JOB, TaskKind.PUBLISH_JOB])
+def test_a_job_whose_base_has_changed_fails(
+    database: Database, run: Callable[..., None], kind: TaskKind
+) -> None:
+    begun = {
+        TaskKind.PREPARE_JOB: JobStatus.VALIDATING_FILES,
+        TaskKind.PUBLISH_JOB: JobStatus.RUNNING,
+    }
+    run(add_job(database, kind, status=begun[kind], base_digest="0" * 64))
+    job = job_of(database)
+    assert job.error is not None
+    assert (job.status, job.error.code) == (JobStatus.FAILED, "model_not_available")
+    assert waiting(database) == []
+
+
 @pytest.mark.parametrize(
     "error",
     [Unavailable("no engine"), StorageFull("full"), ChildDied("killed"), LeaseLost("another's")],

@@ -15,7 +15,7 @@ class Generation:
     """One answer to make.
 
     `tenant` is whose it is: tenants take turns, and nothing computed for one is used for another.
-    `base_digest` names the base it must be made with: an engine with another one refuses. `stop`
+    `base_digest` names the base it must be made with: what serves another one refuses. `stop`
     strings end the answer and are not part of it. `seed` makes sampling repeatable. A temperature
     of 0 takes the likeliest token.
 
@@ -95,7 +95,7 @@ class EngineHealth:
 
 
 class Engine(Protocol):
-    """One base model, any number of adapters. Closing the iterator cancels the generation."""
+    """Bases, and any number of adapters of each. Closing the iterator cancels the generation."""
 
     @property
     def version(self) -> str:
@@ -130,10 +130,10 @@ class Engine(Protocol):
         `tenant` is whose text it is, as in a Generation.
         """
 
-    async def load(self, adapter: Adapter) -> None:
+    async def load(self, adapter: Adapter, base_digest: str) -> None:
         """Make `adapter` resident, so that its first request need not wait for it."""
 
-    async def unload(self, adapter: Adapter) -> None:
+    async def unload(self, adapter: Adapter, base_digest: str) -> None:
         """Let go of `adapter` once no request uses it."""
 
     async def health(self) -> EngineHealth:

@@ -133,14 +133,15 @@ class VllmEngine:
             for token, told in zip(token_ids[1:], found, strict=True)
         ]
 
-    async def load(self, adapter: Adapter) -> None:
+    async def load(self, adapter: Adapter, base_digest: str) -> None:
         """Have vLLM load the adapter."""
-        await self._known(self._base())
+        await self._known(self._checked(base_digest))
         async with self._adapters.using(adapter):
             await self._adapters.load(adapter, again=True)  # whatever vLLM has forgotten since
 
-    async def unload(self, adapter: Adapter) -> None:
+    async def unload(self, adapter: Adapter, base_digest: str) -> None:
         """Have vLLM let go of the adapter once its requests have ended."""
+        self._checked(base_digest)
         await self._adapters.unload(adapter)
 
     async def health(self) -> EngineHealth:

@@ -252,7 +252,7 @@ def test_no_server_is_unavailable(
         for ask in (
             _all(engine, PLAIN),
             engine.score([[1, 2]], BASE_DIGEST, None),
-            engine.load(adapter),
+            engine.load(adapter, BASE_DIGEST),
             engine.health(),
         ):
             with pytest.raises(Unavailable) as caught:
@@ -386,7 +386,7 @@ def test_an_adapter_that_vllm_has_lost_is_loaded_again(
         for _ in range(2):
             assert (await _all(engine, replace(PLAIN, adapter=adapter)))[-1].finish_reason
             fake.restart()
-        await engine.load(adapter)
+        await engine.load(adapter, BASE_DIGEST)
         assert list(fake.adapters) == [file_name(adapter)]
 
     _run(make, work)
@@ -420,7 +420,7 @@ def test_unloading_waits_for_requests_and_holds_new_ones_back(
         running = engine.generate(asked)
         fake.unlocked.clear()
         await anext(running)
-        unloading = asyncio.create_task(engine.unload(adapter))
+        unloading = asyncio.create_task(engine.unload(adapter, BASE_DIGEST))
         await asyncio.sleep(0.1)  # time to do it wrongly
         late = asyncio.create_task(_all(engine, asked))
         await asyncio.sleep(0.1)
@@ -431,10 +431,10 @@ def test_unloading_waits_for_requests_and_holds_new_ones_back(
         await unloading
         assert (await late)[-1].finish_reason == "length"  # loaded again for it
         assert len(fake.bodies("/v1/unload_lora_adapter")) == 1
-        await engine.unload(adapter)
+        await engine.unload(adapter, BASE_DIGEST)
         assert not fake.adapters
         assert os.listdir(folder) == []
-        await engine.unload(adapter)  # and once more does no harm
+        await engine.unload(adapter, BASE_DIGEST)  # and once more does no harm
 
     _run(make, work)
     paths = [path for path, _ in fake.asked if "lora" in path or "completions" in path]
@@ -476,7 +476,7 @@ def test_two_processes_share_server_and_folder(
         fake.unlocked.clear()
         running = other.generate(asked)
         await anext(running)
-        unloading = asyncio.create_task(one.unload(adapter))
+        unloading = asyncio.create_task(one.unload(adapter, BASE_DIGEST))
         await asyncio.sleep(0.1)
         assert list(fake.adapters) == [file_name(adapter)]  # the other one's answer needs it
         fake.unlocked.set()
