@@ -1,8 +1,10 @@
 """What the API adds to an answer, and how fast lists are on a full database.
 
 A stub stands where the engine stands and takes 100 ms an answer. The same clients ask the stub
-alone and the whole API over it, in turns, so that both see the same machine. Then a database with
-10,000 jobs and 1,000,000 events is listed through the API.
+alone, the whole API over it, and the least that such a service can be, in turns, so that all see
+the same machine. That least is a FastAPI application that passes each body on and commits one row
+to SQLite, by its driver, before it answers: it knows no key, no model and no prompt. Then a
+database with 10,000 jobs and 1,000,000 events is listed through the API.
 
     .venv/bin/python benchmarks/gateway.py [--quick] [--json PATH]
 
@@ -17,10 +19,12 @@ import os
 import platform
 import secrets
 import signal
+import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -73,6 +77,41 @@ def run_stub(file: Path) -> None:
     write_private(file, json.dumps(address))
     config = uvicorn.Config(app, log_config=None, access_log=False)
     uvicorn.Server(config).run(sockets=[sock])
+
+
+def run_least(stub: str, port: int, folder: Path) -> None:
+    """Pass each body on to the stub, and commit a row before the answer is sent."""
+    import aiohttp
+    import uvicorn
+    from anyio.to_thread import run_sync
+    from fastapi import FastAPI, Request
+    from fastapi.responses import Response
+
+    from tunery.cli.processes import listen
+
+    app = FastAPI(openapi_url=None)
+    database = sqlite3.connect(folder / "least.db", isolation_level=None, check_same_thread=False)
+    database.execute("PRAGMA journal_mode=WAL")
+    database.execute("PRAGMA synchronous=FULL")
+    database.execute("CREATE TABLE lines (number INTEGER PRIMARY KEY, text TEXT)")
+    writer = threading.Lock()
+    sessions: list[aiohttp.ClientSession] = []
+
+    def commit() -> None:
+        with writer:
+            database.execute("INSERT INTO lines (text) VALUES ('used')")
+
+    @app.post("/generate")
+    async def generate(request: Request) -> Response:
+        if not sessions:
+            sessions.append(aiohttp.ClientSession())
+        async with sessions[0].post(f"{stub}/generate", data=await request.body()) as answer:
+            content = await answer.read()
+        await run_sync(commit)
+        return Response(content, media_type="application/json")
+
+    config = uvicorn.Config(app, log_config=None, access_log=False)
+    uvicorn.Server(config).run(sockets=[listen("127.0.0.1", port)])
 
 
 # ---- the clients
@@ -225,7 +264,7 @@ def an_event(tenant: Tenant, job_id: str, event_id: str, step: int) -> dict[str,
 # ---- the rows
 
 
-async def answers(stub: str, api: str, key: str, requests: int) -> list[dict[str, Any]]:
+async def answers(stub: str, least: str, api: str, key: str, requests: int) -> list[dict[str, Any]]:
     """Return what the API adds, at each number of clients, and its requests a second."""
     rows: list[dict[str, Any]] = []
     prompt = list(range(100, 200))
@@ -247,20 +286,22 @@ async def answers(stub: str, api: str, key: str, requests: int) -> list[dict[str
         return lambda one: one.ask("POST", "/v1/chat/completions", key, body)
 
     for clients in CLIENTS:
-        bare: list[float] = []
-        whole: list[float] = []
-        for _ in range(4):  # in turns, so that both see the same machine
+        took: dict[str, list[float]] = {"stub": [], "least": [], "api": []}
+        for _ in range(4):  # in turns, so that all see the same machine
             count = max(clients * 4, requests * clients // 32)
-            bare += (await measure(stub, of_stub(1), clients, count))[0]
-            whole += (await measure(api, of_api(1), clients, count))[0]
-        row: dict[str, Any] = {"name": f"chat, {clients} clients", "requests": len(whole)}
-        for name, low, high in zip(
-            ("p50", "p95", "p99"), percentiles(bare), percentiles(whole), strict=True
-        ):
-            row |= {f"stub_{name}_ms": low, f"api_{name}_ms": high, f"added_{name}_ms": high - low}
+            took["stub"] += (await measure(stub, of_stub(1), clients, count))[0]
+            took["least"] += (await measure(least, of_stub(1), clients, count))[0]
+            took["api"] += (await measure(api, of_api(1), clients, count))[0]
+        row: dict[str, Any] = {"name": f"chat, {clients} clients", "requests": len(took["api"])}
+        for number, name in enumerate(("p50", "p95", "p99")):
+            ms = {kind: percentiles(values)[number] for kind, values in took.items()}
+            row |= {f"{kind}_{name}_ms": value for kind, value in ms.items()}
+            row[f"least_added_{name}_ms"] = ms["least"] - ms["stub"]
+            row[f"added_{name}_ms"] = ms["api"] - ms["stub"]
         rows.append(row)
-    took, spent = await measure(api, of_api(0), 32, requests * 4)
-    rows.append({"name": "chat, saturated", "requests_per_s": len(took) / spent})
+    for name, url, ask in (("the least", least, of_stub(0)), ("the API", api, of_api(0))):
+        done, spent = await measure(url, ask, 32, requests * 4)
+        rows.append({"name": f"chat, saturated, {name}", "requests_per_s": len(done) / spent})
     return rows
 
 
@@ -294,17 +335,21 @@ async def lists(
 
 def show(rows: list[dict[str, Any]]) -> None:
     """Print the table."""
-    print(f"{'':34}{'p50':>9}{'p95':>9}{'p99':>9}")
+    print(f"{'':44}{'p50':>9}{'p95':>9}{'p99':>9}")
     for row in rows:
         if "requests_per_s" in row:
-            print(f"{row['name']:34}{row['requests_per_s']:9.0f} requests/s")
+            print(f"{row['name']:44}{row['requests_per_s']:9.0f} requests/s")
         elif "added_p50_ms" in row:
-            for kind in ("stub", "api", "added"):
+            for kind, what in (
+                ("stub", "the stub"),
+                ("least_added", "added at the least"),
+                ("added", "added by the API"),
+            ):
                 cells = "".join(f"{row[f'{kind}_{p}_ms']:9.2f}" for p in ("p50", "p95", "p99"))
-                print(f"{row['name'] + ', ' + kind + ' ms':34}{cells}")
+                print(f"{row['name'] + ', ' + what + ', ms':44}{cells}")
         else:
             cells = "".join(f"{row[f'{p}_ms']:9.2f}" for p in ("p50", "p95", "p99"))
-            print(f"{row['name'] + ', ms':34}{cells}")
+            print(f"{row['name'] + ', ms':44}{cells}")
 
 
 def main() -> None:
@@ -313,9 +358,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer requests, a smaller database")
     parser.add_argument("--json", type=Path, help="write the figures there too")
     parser.add_argument("--stub", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--least", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.stub is not None:
         run_stub(options.stub)
+        return
+    if options.least is not None:
+        stub_url, port_text, target = options.least
+        run_least(stub_url, int(port_text), Path(target))
         return
     jobs, events = (1_000, 20_000) if options.quick else (JOBS, EVENTS)
     requests, rounds = (320, 100) if options.quick else (1_600, 400)
@@ -339,8 +389,10 @@ def main() -> None:
             api = f"http://127.0.0.1:{port}"
             wait_for(file.exists, "the stub")
             stub = json.loads(file.read_text())["url"]
-            wait_for(lambda: answers_at(port), "the API")
-            rows = asyncio.run(answers(stub, api, key, requests))
+            least = f"http://127.0.0.1:{port + 1}"
+            processes.append(start([__file__, "--least", stub, str(port + 1), folder], env))
+            wait_for(lambda: answers_at(port) and answers_at(port + 1), "the API")
+            rows = asyncio.run(answers(stub, least, api, key, requests))
             rows += asyncio.run(lists(api, key, job_id, event_id, rounds))
         finally:
             for process in processes:
@@ -352,6 +404,8 @@ def main() -> None:
     ratios = {
         "added_p50_ms_at_8": at_8["added_p50_ms"],
         "added_p99_ms_at_8": at_8["added_p99_ms"],
+        "least_added_p50_ms_at_8": at_8["least_added_p50_ms"],
+        "least_added_p99_ms_at_8": at_8["least_added_p99_ms"],
         "slowest_list_p95_ms": slowest,
     }
     if options.json:

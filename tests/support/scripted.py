@@ -8,6 +8,7 @@ from tunery.domain.errors import TuneryError
 from tunery.domain.ports.engine import Delta, Engine, Generation
 from tunery.endpoints.ledger import Ledger
 from tunery.endpoints.parts import Parts
+from tunery.services.known_models import KnownModels
 from tunery.services.models import ModelDirectory
 from tunery.storage.database import Database
 
@@ -39,7 +40,7 @@ def scripted_parts(
     return Parts(
         database=database,
         ledger=Ledger(database),
-        directory=directory,
+        models=KnownModels(database, directory),
         renderers=render_with,
         engine=engine,
         engine_context_tokens=CONTEXT_TOKENS,

@@ -33,6 +33,9 @@ from tunery.wire.options import from_wire_options
 from tunery.wire.requests import from_wire_value
 from tunery.wire.tools import from_wire_calling
 
+_SHORT_CHARACTERS = 4_000
+_TURN_CHARACTERS = 100  # what a turn costs beside its text
+
 
 async def answer(parts: Parts, caller: Caller, value: Any) -> ChatCompletion:
     """Return the whole answer to a body's value."""
@@ -50,15 +53,29 @@ async def begin(
     check_request(body)
     if body.store and once is not None:
         await run_sync(check_once, parts.database, caller.tenant, once)
-    generating = await run_sync(_prepare, parts, caller, body)
+    if _is_short(body) and parts.models.known(caller.tenant, body.model) is not None:
+        generating = _prepare(parts, caller, body)  # a thread would cost more than the work
+    else:
+        generating = await run_sync(_prepare, parts, caller, body)
     return ChatAnswer(parts, caller, body, generating, once)
+
+
+def _is_short(body: CreateChatCompletionRequest) -> bool:
+    """Return whether the prompt is rendered in a millisecond, with no grammar to check."""
+    if body.tools or body.functions or body.response_format is not None:
+        return False
+    characters = 0
+    for message in body.messages:
+        if not isinstance(message.content, str):
+            return False
+        characters += len(message.content) + _TURN_CHARACTERS
+    return characters <= _SHORT_CHARACTERS
 
 
 def _prepare(parts: Parts, caller: Caller, body: CreateChatCompletionRequest) -> Generating:
     request = _request(body)
     prepared = chat.prepare_chat(
-        parts.database,
-        parts.directory,
+        parts.models,
         parts.renderers,
         parts.engine_context_tokens,
         caller.tenant,

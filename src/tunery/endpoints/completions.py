@@ -37,8 +37,7 @@ async def begin(parts: Parts, caller: Caller, value: Any) -> "CompletionAnswer":
     try:
         prepared = await run_sync(
             completions.prepare_completion,
-            parts.database,
-            parts.directory,
+            parts.models,
             parts.renderers,
             parts.engine_context_tokens,
             caller.tenant,

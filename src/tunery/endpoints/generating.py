@@ -129,6 +129,7 @@ class Generating:
         """Return what the caller is told: a model deleted since it was found is an unknown one."""
         name, tenant = self.prepared.model.name, self._caller.tenant
         if error.code == "model_files_missing":
+            self._parts.models.forget()
             try:
                 await anyio.to_thread.run_sync(
                     get_model, self._parts.database, self._parts.directory, tenant, name

@@ -9,6 +9,7 @@ from tunery.domain.models import BaseModel, EmbeddingModel
 from tunery.domain.ports.embedding import Embedder
 from tunery.domain.ports.engine import Engine
 from tunery.endpoints.ledger import Ledger
+from tunery.services.known_models import KnownModels
 from tunery.services.models import ModelDirectory
 from tunery.storage.database import Database
 
@@ -19,10 +20,15 @@ class Parts:
 
     database: Database
     ledger: Ledger
-    directory: ModelDirectory
+    models: KnownModels
     renderers: Callable[[BaseModel], ChatRenderer]
     engine: Engine
     engine_context_tokens: int
     embedder: Embedder
     embedding_tokenizers: Callable[[EmbeddingModel], EmbeddingTokenizer]
     responses_kept_s: int = 30 * 86_400
+
+    @property
+    def directory(self) -> ModelDirectory:
+        """Return the models by name, as they are now."""
+        return self.models.directory

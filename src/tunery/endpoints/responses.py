@@ -81,8 +81,7 @@ def _prepare(
     )
     try:
         prepared = responses.prepare_response(
-            parts.database,
-            parts.directory,
+            parts.models,
             parts.renderers,
             parts.engine_context_tokens,
             caller.tenant,
@@ -108,8 +107,7 @@ def _count(parts: Parts, caller: Caller, body: CountInputTokensRequest) -> int:
     _grammar(body, messages)  # no part of what is counted, but refused as it would be
     try:
         return responses.count_tokens(
-            parts.database,
-            parts.directory,
+            parts.models,
             parts.renderers,
             caller.tenant,
             model,

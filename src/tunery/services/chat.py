@@ -16,8 +16,8 @@ from tunery.domain.models import BaseModel
 from tunery.domain.tenants import Tenant
 from tunery.domain.usage import UsageKind
 from tunery.services.answers import Options, PreparedAnswer, generations_of
-from tunery.services.models import ModelDirectory, not_for
-from tunery.storage.database import Database
+from tunery.services.known_models import KnownModels
+from tunery.services.models import not_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +33,16 @@ class ChatRequest:
 
 
 def prepare_chat(
-    database: Database,
-    directory: ModelDirectory,
+    models: KnownModels,
     renderers: Callable[[BaseModel], ChatRenderer],
     engine_context_tokens: int,
     tenant: Tenant,
     request: ChatRequest,
 ) -> PreparedAnswer:
     """Find the model and render the conversation; all that can be refused is refused here."""
-    with database.read() as tx:
-        model = directory.find(tx, tenant, request.model)
+    model = models.find(tenant, request.model)
     if model is None:
-        raise not_for(directory, request.model, "a chat", request.endpoint)
+        raise not_for(models.directory, request.model, "a chat", request.endpoint)
     renderer = renderers(model.base)
     context = min(model.base.context_tokens, engine_context_tokens)
     characters = sum(map(least_length, request.messages))

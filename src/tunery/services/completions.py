@@ -9,8 +9,8 @@ from tunery.domain.models import BaseModel
 from tunery.domain.tenants import Tenant
 from tunery.domain.usage import UsageKind
 from tunery.services.answers import Options, PreparedAnswer, generations_of
-from tunery.services.models import ModelDirectory, not_for
-from tunery.storage.database import Database
+from tunery.services.known_models import KnownModels
+from tunery.services.models import not_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,18 +24,16 @@ class CompletionRequest:
 
 
 def prepare_completion(
-    database: Database,
-    directory: ModelDirectory,
+    models: KnownModels,
     renderers: Callable[[BaseModel], ChatRenderer],
     engine_context_tokens: int,
     tenant: Tenant,
     request: CompletionRequest,
 ) -> PreparedAnswer:
     """Find the model and tokenize the prompts, with no template; refuse what cannot be done."""
-    with database.read() as tx:
-        model = directory.find(tx, tenant, request.model)
+    model = models.find(tenant, request.model)
     if model is None:
-        raise not_for(directory, request.model, "a completion", "v1/completions")
+        raise not_for(models.directory, request.model, "a completion", "v1/completions")
     tokenizer = renderers(model.base).tokenizer
     context = min(model.base.context_tokens, engine_context_tokens)
     prompts = []

@@ -16,7 +16,8 @@ from tunery.domain.responses import Item, StoredResponse, text_length
 from tunery.domain.tenants import Tenant
 from tunery.services.answers import PreparedAnswer
 from tunery.services.chat import ChatRequest, prepare_chat
-from tunery.services.models import ModelDirectory, not_for
+from tunery.services.known_models import KnownModels
+from tunery.services.models import not_for
 from tunery.storage.database import Database
 from tunery.storage.repositories.paging import Order, Page, cut_page
 from tunery.storage.transaction import Transaction
@@ -52,8 +53,7 @@ def earlier_items(
 
 
 def prepare_response(
-    database: Database,
-    directory: ModelDirectory,
+    models: KnownModels,
     renderers: Callable[[BaseModel], ChatRenderer],
     engine_context_tokens: int,
     tenant: Tenant,
@@ -71,8 +71,7 @@ def prepare_response(
     def prepare(messages: Sequence[Mapping[str, Any]]) -> PreparedAnswer:
         whole = [*under(instructions), *messages]
         return prepare_chat(
-            database,
-            directory,
+            models,
             renderers,
             engine_context_tokens,
             tenant,
@@ -107,8 +106,7 @@ def under(instructions: str | None) -> list[dict[str, Any]]:
 
 
 def count_tokens(
-    database: Database,
-    directory: ModelDirectory,
+    models: KnownModels,
     renderers: Callable[[BaseModel], ChatRenderer],
     tenant: Tenant,
     model: str,
@@ -116,10 +114,9 @@ def count_tokens(
     functions: Sequence[Function] = (),
 ) -> int:
     """Return the tokens of a conversation's prompt; raise ContextTooLong if no context has them."""
-    with database.read() as tx:
-        found = directory.find(tx, tenant, model)
+    found = models.find(tenant, model)
     if found is None:
-        raise not_for(directory, model, "a chat", "v1/responses/input_tokens")
+        raise not_for(models.directory, model, "a chat", "v1/responses/input_tokens")
     base = found.base
     renderer = renderers(base)
     characters = sum(map(least_length, messages))

@@ -7,6 +7,7 @@ from tunery.endpoints.ledger import Ledger
 from tunery.endpoints.parts import Parts
 from tunery.inference.embedding import NoEmbedder
 from tunery.inference.engines import EmbeddedEngines
+from tunery.services.known_models import KnownModels
 from tunery.settings import Settings
 from tunery.storage.database import Database
 from tunery.wiring.storage import (
@@ -43,7 +44,7 @@ def build_parts(
     return Parts(
         database=database,
         ledger=Ledger(database),
-        directory=open_directory(settings),
+        models=KnownModels(database, open_directory(settings)),
         renderers=renderer_of,
         engine=engine,
         engine_context_tokens=settings.engine.context_tokens,

@@ -13,6 +13,7 @@ from tunery.domain.tenants import Caller
 from tunery.domain.usage import UsageKind
 from tunery.services import chat
 from tunery.services.answers import Options, PreparedAnswer, ledger_line
+from tunery.services.known_models import KnownModels
 from tunery.services.ledger import write_lines
 from tunery.services.models import ModelDirectory
 from tunery.storage.database import Database
@@ -38,7 +39,8 @@ def prepare(
     request: chat.ChatRequest,
     engine_context: int = 10_000,
 ) -> PreparedAnswer:
-    return chat.prepare_chat(database, directory, render_with, engine_context, OURS, request)
+    models = KnownModels(database, directory)
+    return chat.prepare_chat(models, render_with, engine_context, OURS, request)
 
 
 def test_a_request_becomes_a_generation(database: Database, directory: ModelDirectory) -> None:

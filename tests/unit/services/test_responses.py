@@ -12,6 +12,7 @@ from tunery.domain.responses import StoredResponse
 from tunery.services import responses
 from tunery.services.answers import Options, PreparedAnswer, check_once
 from tunery.services.chat import ChatRequest
+from tunery.services.known_models import KnownModels
 from tunery.services.models import ModelDirectory
 from tunery.storage.database import Database
 
@@ -105,8 +106,7 @@ def prepare(
 ) -> PreparedAnswer:
     messages = [{"role": role, "content": text} for role, text in texts]
     return responses.prepare_response(
-        database,
-        directory,
+        KnownModels(database, directory),
         render_with,
         CONTEXT_TOKENS,
         OURS,
@@ -169,9 +169,13 @@ def test_what_does_not_fit_by_itself_is_refused_all_the_same(
 def test_a_prompt_is_counted_as_it_would_be_made(
     database: Database, directory: ModelDirectory
 ) -> None:
+    models = KnownModels(database, directory)
+
     def count(text: str) -> int:
         messages = [{"role": "user", "content": text}]
-        return responses.count_tokens(database, directory, render_with, OURS, "tiny", messages)
+        return responses.count_tokens(
+            KnownModels(database, directory), render_with, OURS, "tiny", messages
+        )
 
     assert count("Hi!") == of_message("user", "Hi!") + OPENING
     long = "x" * CONTEXT_TOKENS
@@ -179,7 +183,7 @@ def test_a_prompt_is_counted_as_it_would_be_made(
     with pytest.raises(ContextTooLong):  # 12 characters are the longest token
         count("x" * 12 * (CONTEXT_TOKENS + 2))
     with pytest.raises(NotFound):
-        responses.count_tokens(database, directory, render_with, OURS, "none", [])
+        responses.count_tokens(models, render_with, OURS, "none", [])
 
 
 # ---- kept

@@ -55,4 +55,5 @@ async def delete(request: Request, caller: CallerDependency, model: str) -> Mode
         caller.tenant,
         model,
     )
+    context.parts.models.forget()
     return ModelDeleted(id=model)

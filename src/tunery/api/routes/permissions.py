@@ -68,7 +68,7 @@ async def delete(
     request: Request, admin: AdminDependency, checkpoint: str, permission_id: str
 ) -> CheckpointPermissionDeleted:
     """Take a permission back."""
-    await run_in_threadpool(
-        permissions.revoke, context_of(request).database, admin, checkpoint, permission_id
-    )
+    context = context_of(request)
+    await run_in_threadpool(permissions.revoke, context.database, admin, checkpoint, permission_id)
+    context.parts.models.forget()
     return CheckpointPermissionDeleted(id=permission_id)
