@@ -13,8 +13,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -155,32 +157,53 @@ void tile_blocks(const bf16* x, int64_t rows, const Eight& w, float* y, int64_t 
 }
 #endif
 
-// The same without tiles, for up to eight rows at a time.
-void vector_blocks(const bf16* x, int64_t rows, const Eight& w, float* y, int64_t first, int64_t last) {
-  const int64_t K = w.inputs, steps = K / 32, N = w.outputs;
+// R rows against one block of outputs: their sums stay in registers, which a count known here allows.
+template <int R>
+void vector_rows(const bf16* x, int64_t K, const int8_t* weights, const float* scales, float* y,
+                 int64_t N) {
+  constexpr int chains = R <= 2 ? 4 : 1;  // of additions that wait for each other
   alignas(64) bf16 wide[512];
-  for (int64_t block = first; block < last; block++) {
-    const int8_t* weights = w.weights.data_ptr<int8_t>() + block * steps * 512;
-    const float* scales = w.scales.data_ptr<float>() + block * steps * 16;
-    for (int64_t base = 0; base < rows; base += 8) {
-      const int64_t count = std::min<int64_t>(8, rows - base);
-      __m512 sums[8];
-      for (auto& sum : sums) sum = _mm512_setzero_ps();
-      for (int64_t step = 0; step < steps; step++) {
-        widen(weights + step * 512, scales + step * 16, wide);
-        for (int pair = 0; pair < 16; pair++) {
-          const __m512bh column = pairs(wide + pair * 32);
-          for (int64_t row = 0; row < count; row++) {
-            int32_t two;
-            std::memcpy(&two, x + (base + row) * K + step * 32 + pair * 2, sizeof two);
-            sums[row] = _mm512_dpbf16_ps(sums[row], column, (__m512bh)_mm512_set1_epi32(two));
-          }
-        }
+  __m512 sums[chains][R];
+#pragma GCC unroll 16
+  for (int i = 0; i < chains * R; i++) sums[i / R][i % R] = _mm512_setzero_ps();
+  for (int64_t k = 0; k < K; k += 32, weights += 512, scales += 16) {
+    widen(weights, scales, wide);
+#pragma GCC unroll 16
+    for (int pair = 0; pair < 16; pair++) {
+      const __m512bh column = pairs(wide + pair * 32);
+#pragma GCC unroll 16
+      for (int row = 0; row < R; row++) {
+        int32_t two;
+        std::memcpy(&two, x + row * K + k + pair * 2, sizeof two);
+        __m512& sum = sums[pair % chains][row];
+        sum = _mm512_dpbf16_ps(sum, column, (__m512bh)_mm512_set1_epi32(two));
       }
-      for (int64_t row = 0; row < count; row++)
-        _mm512_storeu_ps(y + (base + row) * N + block * 16, sums[row]);
     }
   }
+#pragma GCC unroll 16
+  for (int row = 0; row < R; row++) {
+    __m512 sum = sums[0][row];
+    for (int chain = 1; chain < chains; chain++) sum = _mm512_add_ps(sum, sums[chain][row]);
+    _mm512_storeu_ps(y + row * N, sum);
+  }
+}
+
+using VectorRows = void (*)(const bf16*, int64_t, const int8_t*, const float*, float*, int64_t);
+template <int... R>
+constexpr std::array<VectorRows, sizeof...(R)> vector_table(std::integer_sequence<int, R...>) {
+  return {vector_rows<R + 1>...};
+}
+constexpr int64_t kVectorRows = 16;
+constexpr auto kVector = vector_table(std::make_integer_sequence<int, kVectorRows>());
+
+// The same without tiles.
+void vector_blocks(const bf16* x, int64_t rows, const Eight& w, float* y, int64_t first, int64_t last) {
+  const int64_t K = w.inputs, steps = K / 32, N = w.outputs;
+  for (int64_t block = first; block < last; block++)
+    for (int64_t base = 0; base < rows; base += kVectorRows)
+      kVector[std::min(kVectorRows, rows - base) - 1](
+          x + base * K, K, w.weights.data_ptr<int8_t>() + block * steps * 512,
+          w.scales.data_ptr<float>() + block * steps * 16, y + base * N + block * 16, N);
 }
 
 Tensor few_rows(const Tensor& x, const Eight& w, const Tensor& bias) {
