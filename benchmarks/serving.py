@@ -285,11 +285,13 @@ def ratios_of(rows: Sequence[Row]) -> dict[str, float]:
                 ),
             }
         alone = ENGINE if api == API else ENGINE_TORCH
-        found[f"api_over_engine{end}"] = statistics.median(
+        both = [
             row["tokens_per_s"] / by_cell[alone, *cell]["tokens_per_s"]
             for (name, *cell), row in by_cell.items()
             if name == api and (alone, *cell) in by_cell
-        )
+        ]
+        if both:  # --quick leaves the engine alone out in pure torch
+            found[f"api_over_engine{end}"] = statistics.median(both)
     for name, row in named.items():
         if ", shared system" in name:
             other = named[name.replace(", shared system", ", distinct system")]

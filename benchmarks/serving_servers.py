@@ -133,7 +133,7 @@ def engine_name(adapter: Adapter) -> str:
 
 @contextmanager
 def own(
-    folder: Path, adapters: Sequence[AdapterWeights], native: str, **engine: int
+    folder: Path, adapters: Sequence[AdapterWeights], native: str, /, **engine: int
 ) -> Iterator[Own]:
     """Start API and engine as processes on a new data folder; stop them at the end."""
     env = {**os.environ, "TUNERY_DATA": str(folder), "TUNERY_ENGINE__NATIVE": native}
