@@ -35,7 +35,12 @@ class EngineSettings(BaseModel):
     start_s: float = Field(
         60.0, gt=0, le=600, description="seconds that a request waits for its base's engine"
     )
-    threads: int = Field(0, ge=0, le=256, description="compute threads; 0 takes every core")
+    threads: int = Field(
+        0,
+        ge=0,
+        le=256,
+        description="compute threads; 0 takes every core, and half of them beside a training run",
+    )
     rows: int = Field(32, ge=1, le=256, description="answers made at the same time")
     context_tokens: int = Field(8192, ge=64, description="longest prompt and answer together")
     adapters: int = Field(128, ge=1, le=1024, description="tuned models in memory at a time")
@@ -96,7 +101,12 @@ class TrainingSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    threads: int = Field(0, ge=0, le=256, description="compute threads; 0 takes every core")
+    threads: int = Field(
+        0,
+        ge=0,
+        le=256,
+        description="compute threads; 0 takes every core, and half of them beside answers",
+    )
     nice: int = Field(
         0, ge=0, le=19, description="niceness of a run: each step gives a tenth more to serving"
     )

@@ -42,7 +42,7 @@ def _order(hear: Hear = ignore, end: Callable[[], None] = end_at_once) -> bytes:
 @app.command()
 def train() -> None:
     """Carry out one training run."""
-    from tunery.wiring.training import build_trainer
+    from tunery.wiring.training import build_trainer, share_cores
     from tunery.worker.messages import PAUSE, RUN, encode_report
 
     output = _private_output()
@@ -51,6 +51,7 @@ def train() -> None:
     quiet_libraries()
     settings = load_settings()
     os.nice(settings.training.nice)
+    share_cores(settings)
     try:
         trainer = build_trainer(settings, run.base, run.base_digest)
         trainer.train(run, lambda report: _write(output, encode_report(report)), paused.is_set)
@@ -62,7 +63,7 @@ def train() -> None:
 @app.command()
 def reference() -> None:
     """Score texts with the publishing check's reference."""
-    from tunery.wiring.training import build_reference
+    from tunery.wiring.training import build_reference, share_cores
     from tunery.worker.messages import PROOF, SCORES
 
     output = _private_output()
@@ -70,6 +71,7 @@ def reference() -> None:
     quiet_libraries()
     settings = load_settings()
     os.nice(settings.training.nice)
+    share_cores(settings)
     scores = build_reference(settings, request.base, request.base_digest).score(request)
     _write(output, SCORES.dump_json(scores))
 

@@ -51,11 +51,14 @@ class Scheduler:
         adapters: AdapterStack,
         tokenizer: TextTokenizer,
         limits: Limits,
+        before_step: Callable[[], None] = lambda: None,
     ) -> None:
+        """`before_step` is called before each step, on the thread that computes."""
         self._network = network
         self.adapters = adapters
         self._tokenizer = tokenizer
         self._limits = limits
+        self._before_step = before_step
         self._head: Callable[[Tensor], Tensor] = packed(network.head.weight, network.head.bias)
         slots = limits.rows + 1 + limits.rows // 4  # what is kept outlives a full house
         self._cache = SlotCache(
@@ -159,6 +162,7 @@ class Scheduler:
         self._seats.fill()
         if not self._active:
             return
+        self._before_step()
         try:
             with torch.inference_mode():
                 self._compute()

@@ -10,12 +10,13 @@ from tunery.domain.errors import Unavailable
 from tunery.engine.adapters import AdapterStack
 from tunery.engine.embedding import EmbeddingServer
 from tunery.engine.native import adopt
-from tunery.engine.scheduler import Scheduler
+from tunery.engine.scheduler import Scheduler, idle_callback
 from tunery.engine.seats import Limits
 from tunery.engine.server import EngineServer, start_thread
 from tunery.model.base import compute_dtype, load_base
+from tunery.model.sharing import EngineShare
 from tunery.settings import Settings
-from tunery.wiring.storage import open_directory, renderer_of
+from tunery.wiring.storage import open_directory, renderer_of, sharing_folder
 
 
 def build_engine(settings: Settings) -> tuple[FastAPI, Scheduler, str, str]:
@@ -45,7 +46,9 @@ def build_engine(settings: Settings) -> tuple[FastAPI, Scheduler, str, str]:
             prefill_tokens_busy=wanted.prefill_tokens_busy,
             cache_bytes=wanted.cache_bytes,
         )
-        scheduler = Scheduler(network, adapters, tokenizer, limits)
+        # Who sets a number of threads has shared out the cores already.
+        share = idle_callback if wanted.threads else EngineShare(sharing_folder(settings))
+        scheduler = Scheduler(network, adapters, tokenizer, limits, share)
         if wanted.native == "auto":
             adopt(
                 scheduler,

@@ -87,6 +87,11 @@ def write_private(path: Path, text: str, *, replace: bool = True) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def sharing_folder(settings: Settings) -> Path:
+    """Return where engines and training runs on this machine say that they compute."""
+    return settings.data_path / "engines"
+
+
 @lru_cache(maxsize=8)
 def _renderer(path: str, digest: str) -> ChatRenderer:
     del digest  # part of the key: a base that changes on disk is loaded anew

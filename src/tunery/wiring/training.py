@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+from tunery.model.sharing import share_run
 from tunery.settings import Settings
 from tunery.training.loop import LocalTrainer
 from tunery.training.reference import PeftReference
-from tunery.wiring.storage import open_blobs, open_directory
+from tunery.wiring.storage import open_blobs, open_directory, sharing_folder
 
 
 def build_trainer(settings: Settings, base: str, base_digest: str) -> LocalTrainer:
@@ -18,6 +19,15 @@ def build_trainer(settings: Settings, base: str, base_digest: str) -> LocalTrain
         settings.training.threads,
         settings.training.snapshot_s,
     )
+
+
+def share_cores(settings: Settings) -> None:
+    """Have this process keep to half of the cores while answers are made on the same machine.
+
+    Who sets a number of threads has shared out the cores already.
+    """
+    if not settings.training.threads:
+        share_run(sharing_folder(settings))
 
 
 def build_reference(settings: Settings, base: str, base_digest: str) -> PeftReference:
