@@ -10,7 +10,7 @@ from typing import IO
 import typer
 
 from tunery.cli.console import load_settings
-from tunery.cli.libraries import quiet_libraries
+from tunery.cli.libraries import RUN_SPINS, quiet_libraries
 from tunery.cli.supervised import Hear, die_with_parent, end_at_once, ignore
 from tunery.domain.errors import TuneryError
 from tunery.domain.ports.training import RunFailed
@@ -42,13 +42,13 @@ def _order(hear: Hear = ignore, end: Callable[[], None] = end_at_once) -> bytes:
 @app.command()
 def train() -> None:
     """Carry out one training run."""
+    quiet_libraries(RUN_SPINS)
     from tunery.wiring.training import build_trainer, share_cores
     from tunery.worker.messages import PAUSE, RUN, encode_report
 
     output = _private_output()
     paused = threading.Event()
     run = RUN.validate_json(_order(lambda line: paused.set() if line == PAUSE else None))
-    quiet_libraries()
     settings = load_settings()
     os.nice(settings.training.nice)
     share_cores(settings)
@@ -63,12 +63,12 @@ def train() -> None:
 @app.command()
 def reference() -> None:
     """Score texts with the publishing check's reference."""
+    quiet_libraries(RUN_SPINS)
     from tunery.wiring.training import build_reference, share_cores
     from tunery.worker.messages import PROOF, SCORES
 
     output = _private_output()
     request = PROOF.validate_json(_order())
-    quiet_libraries()
     settings = load_settings()
     os.nice(settings.training.nice)
     share_cores(settings)

@@ -81,17 +81,15 @@ def test_a_line_that_is_refused_takes_no_other_with_it(database: Database) -> No
     assert written(database) == (3, 7)
 
 
-def test_a_locked_database_is_told_and_the_next_line_is_written(
-    database: Database, monkeypatch: pytest.MonkeyPatch
+def test_a_locked_sqlite_is_told_and_the_next_line_is_written(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not database.is_sqlite:
-        pytest.skip("SQLite's one writer")
     monkeypatch.setattr("tunery.storage.database.BUSY_TIMEOUT_S", 0.1)
-    short = Database(database.url.render_as_string(hide_password=False))
+    database = Database(sqlite_url)
     other = sqlite3.connect(str(database.url.database), isolation_level=None)
 
     async def write() -> None:
-        ledger = Ledger(short)
+        ledger = Ledger(database)
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(Unavailable):
             await ledger.write(a_line(1))
@@ -100,8 +98,8 @@ def test_a_locked_database_is_told_and_the_next_line_is_written(
 
     asyncio.run(write())
     other.close()
-    short.close()
     assert written(database) == (1, 2)
+    database.close()
 
 
 def test_it_outlives_the_loop_that_it_was_used_on(database: Database) -> None:
