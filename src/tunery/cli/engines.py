@@ -173,6 +173,6 @@ class Engines:
             health = httpx2.get(
                 f"{address['url']}/health", headers=headers, timeout=_HEALTH_S, trust_env=False
             ).json()
-        except (OSError, ValueError, httpx2.HTTPError):
+            return not health["rows_active"] and not health["rows_waiting"]
+        except (OSError, ValueError, KeyError, TypeError, httpx2.HTTPError):
             return False
-        return not health["rows_active"] and not health["rows_waiting"]

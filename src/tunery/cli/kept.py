@@ -44,22 +44,28 @@ class Kept:
             self._note_end(self._process, now)
         elif now >= self._start_at:
             self._started = now
-            self._process = subprocess.Popen(
-                self._command,
-                stdin=subprocess.PIPE,
-                env=self._environment,
-                start_new_session=True,  # Ctrl-C is for the one that keeps it
-            )
+            try:
+                self._process = subprocess.Popen(
+                    self._command,
+                    stdin=subprocess.PIPE,
+                    env=self._environment,
+                    start_new_session=True,  # Ctrl-C is for the one that keeps it
+                )
+            except OSError as error:  # no memory for one more, say: the others must live on
+                self._note_failure(f"cannot be started ({error.strerror})", now)
 
     def _note_end(self, process: subprocess.Popen[bytes], now: float) -> None:
         code = process.wait()
         if now - self._started > STABLE_S:
             self._failures = 0
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+        self._close()
+        self._note_failure(how, now)
+
+    def _note_failure(self, how: str, now: float) -> None:
         self._failures += 1
         delay = min(MAX_BACKOFF_S, 0.5 * 2 ** (self._failures - 1))
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
         err.print(f"The {self.name} {how}; starting it again in {delay:.1f} s.")
-        self._close()
         self._start_at = now + delay
 
     def end(self) -> None:

@@ -155,21 +155,22 @@ class Generating:
         if self._first is not None and not any(one.completion_tokens for one in self.made):
             self.made[self._first[0]].add(self._first[1])  # made, though nobody has read it
         with anyio.CancelScope(shield=True):
-            await self._deltas.aclose()
-            if self._settled:
-                return
-            self._settled = True
-            settling = asyncio.ensure_future(self._settle())
             try:
-                await asyncio.shield(settling)
-            except asyncio.CancelledError:  # a task's own cancel heeds no scope
-                await settling
-                raise
+                await self._deltas.aclose()
+            finally:
+                await self._settle()
 
     async def _settle(self) -> None:
-        await self._parts.ledger.write(
-            ledger_line(self._caller, self.prepared, self.completion_tokens)
-        )
+        if self._settled:
+            return
+        self._settled = True
+        line = ledger_line(self._caller, self.prepared, self.completion_tokens)
+        written = self._parts.ledger.put(line)
+        try:
+            await asyncio.shield(written)
+        except asyncio.CancelledError:  # a task's own cancel heeds no scope
+            await asyncio.shield(written)
+            raise
 
 
 def _merged(

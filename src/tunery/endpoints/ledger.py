@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
+from tunery.domain.errors import StorageFull, Unavailable
 from tunery.services.ledger import LedgerLine, write_lines
 from tunery.storage.database import Database
 
@@ -15,7 +16,7 @@ _Waiting = tuple[LedgerLine, "asyncio.Future[None]"]
 
 
 class Ledger:
-    """Writes lines on a thread of its own; a line has been committed when its `write` returns."""
+    """Writes lines on a thread of its own, which ends only once all of them are written."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -25,21 +26,25 @@ class Ledger:
         self._writing = False
 
     async def write(self, line: LedgerLine) -> None:
-        """Commit a line; raise what the database refuses it with. Not to be cancelled."""
+        """Commit a line; raise what the database refuses it with. A cancel ends only the wait."""
+        await asyncio.shield(self.put(line))
+
+    def put(self, line: LedgerLine) -> "asyncio.Future[None]":
+        """Have a line committed; the future ends then, or with what the database refuses it with.
+
+        What was put is written whatever becomes of the future.
+        """
         written = asyncio.get_running_loop().create_future()
         with self._lock:
             self._waiting.append((line, written))
             idle, self._writing = not self._writing, True
         if idle:
             self._thread.submit(self._write_all)
-        await written
+        return written
 
     def _write_all(self) -> None:
         while group := self._next():
-            errors = self._write_group([line for line, _ in group])
-            for (_, written), error in zip(group, errors, strict=True):
-                with suppress(RuntimeError):  # its loop has been closed: nobody waits
-                    written.get_loop().call_soon_threadsafe(_end, written, error)
+            self._write_group(group)
 
     def _next(self) -> list[_Waiting]:
         with self._lock:
@@ -48,16 +53,25 @@ class Ledger:
             self._writing = bool(group)
         return group
 
-    def _write_group(self, lines: Sequence[LedgerLine]) -> list[Exception | None]:
-        """Return for each line the error it was refused with, or None where it is committed."""
+    def _write_group(self, group: Sequence[_Waiting]) -> None:
         try:
-            write_lines(self._database, lines)
+            write_lines(self._database, [line for line, _ in group])
+        except (Unavailable, StorageFull) as error:  # no line's own fault: the next would fail too
+            _tell(group, error)
         except Exception as error:
-            if len(lines) == 1:
-                return [error]
-            # One line that cannot be written takes no other with it.
-            return [self._write_group([line])[0] for line in lines]
-        return [None] * len(lines)
+            if len(group) == 1:
+                _tell(group, error)
+                return
+            for one in group:  # one line that cannot be written takes no other with it
+                self._write_group([one])
+        else:
+            _tell(group, None)
+
+
+def _tell(group: Sequence[_Waiting], error: Exception | None) -> None:
+    for _, written in group:
+        with suppress(RuntimeError):  # its loop has been closed: nobody waits
+            written.get_loop().call_soon_threadsafe(_end, written, error)
 
 
 def _end(written: "asyncio.Future[None]", error: Exception | None) -> None:

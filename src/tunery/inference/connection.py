@@ -105,7 +105,7 @@ class EngineConnection:
         """Raise what a response that is no success says."""
         if response.ok:
             return
-        body = await response.read()
+        body = await self.read(response)
         try:
             value = orjson.loads(body)
             detail, code = value["detail"], value.get("code")
@@ -118,6 +118,18 @@ class EngineConnection:
         if response.status == 401:  # restarted since the address was read
             raise Unavailable("The engine is restarting; try again.", code="engine_unavailable")
         raise TuneryError(f"The engine refused: {detail}", code="engine_error")
+
+    async def read(self, response: aiohttp.ClientResponse) -> bytes:
+        """Return a response's body; raise Unavailable where the engine goes away before its end."""
+        try:
+            return await response.read()
+        except LOST as error:
+            raise Unavailable(
+                "The engine stopped before the answer was complete; try again.",
+                code="engine_error",
+            ) from error
+        finally:
+            response.close()
 
     def _address(self) -> _Address:
         """Return where the engine is; its file is read again only where it is another one.

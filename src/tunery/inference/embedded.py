@@ -25,6 +25,7 @@ from tunery.inference.connection import LOST, EngineConnection
 from tunery.inference.lines import lines
 
 VERSION = f"tunery-{__version__}"
+_HEALTH_S = 3.0  # an engine that is frozen, or is not heard for its load, answers no look
 _WEIGHTS, _CONFIG = "adapter_model.safetensors", "adapter_config.json"
 # Sent only where they differ from the default.
 _OPTIONS = ("presence_penalty", "frequency_penalty", "logit_bias", "top_logprobs", "grammar")
@@ -100,10 +101,7 @@ class EmbeddedEngine:
             "adapter": adapter and adapter_name(adapter),
         }
         response = await self._ask("/score", body, adapter)
-        try:
-            scores: list[list[float]] = orjson.loads(await response.read())
-        finally:
-            response.close()
+        scores: list[list[float]] = orjson.loads(await self._connection.read(response))
         return scores
 
     async def likelihoods(
@@ -124,10 +122,7 @@ class EmbeddedEngine:
             "tenant": tenant,
         }
         response = await self._ask("/likelihoods", body, adapter)
-        try:
-            return list(map(_token_logprob, orjson.loads(await response.read())))
-        finally:
-            response.close()
+        return list(map(_token_logprob, orjson.loads(await self._connection.read(response))))
 
     async def load(self, adapter: Adapter, base_digest: str) -> None:
         """Send the adapter's files; the engine holds them against its base's shapes."""
@@ -154,10 +149,15 @@ class EmbeddedEngine:
 
     async def health(self) -> EngineHealth:
         """Return the engine's state."""
-        response = await self._connection.send("GET", "/health", wakes=False)
-        await self._connection.checked(response)
-        value = orjson.loads(await response.read())
-        response.close()
+        try:
+            async with asyncio.timeout(_HEALTH_S):
+                response = await self._connection.send("GET", "/health", wakes=False)
+                await self._connection.checked(response)
+                value = orjson.loads(await self._connection.read(response))
+        except TimeoutError:
+            raise Unavailable(
+                f"The engine has not answered within {_HEALTH_S:.0f} s.", code="engine_unavailable"
+            ) from None
         return EngineHealth(**value)
 
     async def close(self) -> None:

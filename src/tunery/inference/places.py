@@ -38,7 +38,8 @@ class EnginePlaces:
         now = time.time()
         for path in self.folder.glob("*.wanted"):
             with suppress(FileNotFoundError):  # taken away meanwhile
-                yield now - path.stat().st_mtime, path.stem
+                # A clock that was set back leaves marks of the future: as old as they are far.
+                yield abs(now - path.stat().st_mtime), path.stem
 
 
 class Mark:
@@ -52,6 +53,7 @@ class Mark:
         """Say that the base is wanted now."""
         now = time.monotonic()
         if now - self._touched >= RENEW_S or not self._touched:
-            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._path.touch(mode=0o600)
+            with suppress(OSError):  # a full disk: an engine that is up answers all the same
+                self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                self._path.touch(mode=0o600)
             self._touched = now

@@ -12,7 +12,7 @@ from tunery.domain.errors import InvalidRequest, Unavailable
 from tunery.domain.tenants import Tenant
 from tunery.domain.usage import UsageKind, UsageRecord
 from tunery.endpoints.ledger import Ledger
-from tunery.services.ledger import LedgerLine
+from tunery.services.ledger import LedgerLine, write_lines
 from tunery.storage.database import Database
 
 
@@ -88,11 +88,22 @@ def test_a_locked_sqlite_is_told_and_the_next_line_is_written(
     database = Database(sqlite_url)
     other = sqlite3.connect(str(database.url.database), isolation_level=None)
 
+    attempts = []
+
+    def counted(*args: Any) -> None:
+        attempts.append(args)
+        write_lines(*args)
+
+    monkeypatch.setattr("tunery.endpoints.ledger.write_lines", counted)
+
     async def write() -> None:
         ledger = Ledger(database)
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(Unavailable):
-            await ledger.write(a_line(1))
+        first = asyncio.ensure_future(ledger.write(a_line(1)))
+        others = [ledger.put(a_line(number)) for number in range(3, 60)]
+        told = await asyncio.gather(first, *others, return_exceptions=True)
+        assert all(isinstance(one, Unavailable) for one in told)
+        assert len(attempts) <= 2  # not one by one: whoever waits is told at once
         other.execute("ROLLBACK")
         await ledger.write(a_line(2))
 
@@ -106,4 +117,18 @@ def test_it_outlives_the_loop_that_it_was_used_on(database: Database) -> None:
     ledger = Ledger(database)
     for number in (1, 2):
         asyncio.run(ledger.write(a_line(number)))
+    assert written(database) == (2, 3)
+
+
+def test_what_was_put_is_written_though_its_task_is_broken_off(database: Database) -> None:
+    async def write() -> None:
+        waiting = asyncio.ensure_future(ledger.write(a_line(1)))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    ledger = Ledger(database)
+    asyncio.run(write())
+    asyncio.run(ledger.write(a_line(2)))  # the same thread's next line
     assert written(database) == (2, 3)
