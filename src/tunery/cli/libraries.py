@@ -14,8 +14,8 @@ def quiet_libraries(spins: int = ENGINE_SPINS) -> None:
     """Turn off progress bars, hub look-ups and other libraries' advice to their developers.
 
     Call it before torch is imported, which reads then how its threads are to wait. One that waits
-    for its fellows spins for so many rounds, then sleeps.
-    Spinning for three, as OpenMP does by default, takes from the very threads that are waited for,
+    for its fellows spins for so many rounds, then sleeps. To spin for three milliseconds, as OpenMP
+    does by default, takes from the very threads that are waited for,
     once two processes want the same cores: an answer beside a training run then took minutes. Not
     to spin at all takes a third of its speed from an engine that has the cores for itself. Who sets
     one of OpenMP's own variables decides otherwise.
