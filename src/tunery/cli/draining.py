@@ -1,5 +1,6 @@
 """uvicorn's server, but one that goes on listening while it drains: a refusal can be told."""
 
+import signal
 import time
 from types import FrameType
 
@@ -20,9 +21,14 @@ class DrainingServer(uvicorn.Server):
         self._deadline = 0.0
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to drain; a second signal ends at once."""
+        """Begin to drain; Ctrl-C after that ends at once.
+
+        A second SIGTERM does not: systemd sends it to every process, and `tunery up` passes on its
+        own.
+        """
         if self._drain.begun:
-            super().handle_exit(sig, frame)
+            if sig != signal.SIGTERM:
+                super().handle_exit(sig, frame)
             return
         self._drain.begun = True
         self._deadline = time.monotonic() + self._seconds

@@ -124,10 +124,7 @@ class EngineConnection:
         try:
             return await response.read()
         except LOST as error:
-            raise Unavailable(
-                "The engine stopped before the answer was complete; try again.",
-                code="engine_error",
-            ) from error
+            raise cut_off() from error
         finally:
             response.close()
 
@@ -142,6 +139,13 @@ class EngineConnection:
             value = orjson.loads(self._address_file.read_bytes())
             self._known = version, _Address(value["url"], value["secret"])
         return self._known[1]
+
+
+def cut_off() -> Unavailable:
+    """Return the error for an engine that went away within its answer."""
+    return Unavailable(
+        "The engine stopped before the answer was complete; try again.", code="engine_error"
+    )
 
 
 def _refused(error: aiohttp.ClientError) -> bool:

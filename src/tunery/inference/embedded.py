@@ -21,7 +21,7 @@ from tunery.domain.ports.engine import (
     Generation,
     TokenLogprob,
 )
-from tunery.inference.connection import LOST, EngineConnection
+from tunery.inference.connection import LOST, EngineConnection, cut_off
 from tunery.inference.lines import lines
 
 VERSION = f"tunery-{__version__}"
@@ -79,15 +79,9 @@ class EmbeddedEngine:
                 yield delta
             # Read to its end, not to the last piece: the connection serves the next request.
             if not ended:
-                raise Unavailable(
-                    "The engine stopped before the answer was complete; try again.",
-                    code="engine_error",
-                )
+                raise cut_off()
         except LOST as error:
-            raise Unavailable(
-                "The engine stopped before the answer was complete; try again.",
-                code="engine_error",
-            ) from error
+            raise cut_off() from error
         finally:
             response.close()
 

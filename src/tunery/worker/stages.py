@@ -87,6 +87,7 @@ class Stages:
     def close(self) -> None:
         """Bring to an end what the tasks left to go on by itself."""
         self.tracking.close()
+        self.portal.call(self.engine.close)
 
     def _is_over(self, task: Task) -> bool:
         """Whether the job has ended or broke too many workers: its task is removed then."""

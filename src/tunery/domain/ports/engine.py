@@ -136,5 +136,8 @@ class Engine(Protocol):
     async def unload(self, adapter: Adapter, base_digest: str) -> None:
         """Let go of `adapter` once no request uses it."""
 
+    async def close(self) -> None:
+        """Close every connection; nothing is asked after it."""
+
     async def health(self) -> EngineHealth:
         """Return the engine's state; raise Unavailable where it does not answer."""
