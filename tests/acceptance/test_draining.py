@@ -89,6 +89,7 @@ def test_a_service_told_to_stop_ends_its_streams_and_refuses_what_comes_then(
         answer = poll(refused, "the refusal of a new request")
         assert answer.json()["error"]["code"] == "service_unavailable"
         assert int(answer.headers["retry-after"]) > 0
+        server.child("serve").send(signal.SIGTERM)  # as systemd does, beside the supervisor's own
         assert_complete(streams.ends())
         assert server.process.wait(60) == 0
     rows = server.sql("SELECT output_tokens FROM usage")
