@@ -47,6 +47,8 @@ def adopt(
         decoder.use_native(eight_bits=False)
         eight = eight_bits and _stay_close(network, decoder, most_apart)
         scheduler.use_native_head(eight_bits=eight)
+        if eight:
+            decoder.keep_eight_bits_only()
         logger().info("native operations are used", eight_bit_weights=eight)
 
     path = native.built(folder)

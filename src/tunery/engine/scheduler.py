@@ -32,8 +32,6 @@ from tunery.model.attention import CachedLayout, SlotCache
 from tunery.model.base import BaseNetwork
 from tunery.model.lora import Packed, packed
 
-_ROUND_ROWS = 8  # row counts come from a small set: oneDNN compiles a kernel for each
-
 
 class NotResident(TuneryError):
     """The adapter is not in memory: its files are to be sent first."""
@@ -181,7 +179,8 @@ class Scheduler:
             ids += row.ids(row.computed, count)
             positions += range(row.computed, row.computed + count)
             places += [row.place] * count
-        padding = -len(ids) % _ROUND_ROWS if len(ids) > _ROUND_ROWS else 0
+        together = self._network.round_rows
+        padding = -len(ids) % together if len(ids) > together else 0
         layout = CachedLayout(
             self._cache,
             [row.slot for row in decoding],

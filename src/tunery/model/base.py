@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
 from tunery.model import attention
-from tunery.model.fused import FusedDecoder
+from tunery.model.fused import ROUND_ROWS, FusedDecoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,12 @@ class BaseNetwork:
             layer = linear(self, name)
             shapes[name] = (layer.out_features, layer.in_features)
         return shapes
+
+    @property
+    def round_rows(self) -> int:
+        """Return what number of rows, or a multiple of it, is computed quickly."""
+        fused = self.decoder.fused
+        return ROUND_ROWS if fused is None else fused.round_rows
 
     def hidden(self, token_ids_T: Tensor, layout: Any) -> Tensor:
         """Return the last hidden states, [T, hidden], of one row of tokens."""

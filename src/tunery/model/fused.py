@@ -22,6 +22,8 @@ from tunery.model.lora import AdapterRows, AdapterStacks, Packed, Plain, packed
 _FAMILIES = ("llama", "mistral", "qwen2")
 _ROTATIONS = ("default", "linear", "llama3", "yarn")  # whose angles do not depend on the length
 _WIDTH, _HEAD_WIDTH = 32, 16  # what the native operations take whole numbers of
+_MOST_HEAD = 256
+ROUND_ROWS = 8  # oneDNN compiles a kernel for each number of rows
 _ATTENTION = ("q_proj", "k_proj", "v_proj")
 _GATES = ("gate_proj", "up_proj")
 
@@ -127,6 +129,11 @@ class FusedDecoder:
         scales = torch.ones(self.heads + self.key_value_heads)
         scales[: self.heads] = decoder.layers[0].self_attn.scaling
         self._scales = scales[:, None]
+        self._stacks = [
+            [stack for one in layer.linears for stack in one.stacks] for layer in self._layers
+        ]
+        self.round_rows = ROUND_ROWS
+        """Steps are quick whose rows are a whole number of these."""
         self._native: Any = None
         self._shared = -1  # the version of the stacks that the native decoder has
 
@@ -155,13 +162,14 @@ class FusedDecoder:
             all(isinstance(product, Packed) for product in products)
             and all(width % _WIDTH == 0 for width in (*widths, len(self._norm)))
             and self.size % _HEAD_WIDTH == 0
+            and self.size <= _MOST_HEAD
         )
 
     def use_native(self, *, eight_bits: bool) -> None:
         """Compute with the native operations, which have been loaded, from now on.
 
-        With `eight_bits`, steps of few rows read the weights as eight-bit numbers with a scale for
-        each 32 of an output: half the memory to read, and 0.6% of a product's size in error.
+        With `eight_bits`, products are those of whole numbers of eight bits with a scale for each
+        32 (model/native/eight.h): half the memory to read, and 0.8% of a product's size in error.
         """
         native = torch.classes.tunery.Decoder(
             self.heads,
@@ -185,6 +193,11 @@ class FusedDecoder:
             )
         self._native, self._shared = native, -1
 
+    def keep_eight_bits_only(self) -> None:
+        """Give the memory of the bfloat16 weights back; call it once eight bits are settled on."""
+        if not torch.ops.tunery.has_tiles():  # whose larger products are computed in bfloat16
+            self._layers, self.round_rows = [], 1
+
     def _step(self, token_ids_T: Tensor, layout: CachedLayout) -> Tensor:
         self._share_adapters()
         x = F.embedding(token_ids_T, self._embedding).float()
@@ -205,8 +218,7 @@ class FusedDecoder:
         """Give the native decoder the stacks, where they are not those that it has."""
         if self._shared == self.rows.version:
             return
-        for number, layer in enumerate(self._layers):
-            stacks = [stack for one in layer.linears for stack in one.stacks]
+        for number, stacks in enumerate(self._stacks):
             tensors = [tensor for stack in stacks for tensor in (stack.down, stack.up)]
             self._native.set_adapters(number, tensors)
         self._shared = self.rows.version

@@ -1,6 +1,6 @@
 """The native operations against the same decoder in torch, and against transformers in float32."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from tunery.engine.adapters import AdapterStack
 from tunery.model import native
 from tunery.model.attention import CachedLayout, SlotCache
 from tunery.model.base import BaseNetwork, load_base
+from tunery.model.lora import Packed, packed
 
 FOLDER = Path("~/.cache/tunery/native").expanduser()
 ROWS, CONTEXT, RANK = 6, 160, 8
@@ -33,7 +34,7 @@ class Decoding:
 
     def __init__(self, folder: Path, *, eight_bits: bool | None = None) -> None:
         self.network: BaseNetwork = load_base(folder, torch.bfloat16)
-        self.head = self.network.head
+        self.head: Callable[[Tensor], Tensor] = self.network.head
         self.stack = AdapterStack(self.network, 2, RANK, 1 << 30)
         for name, seed in (("a", 1), ("b", 2)):
             self.stack.load(name, random_adapter(folder, seed, rank=4, size=0.08))
@@ -43,6 +44,11 @@ class Decoding:
             assert decoder is not None
             assert decoder.takes_native()
             decoder.use_native(eight_bits=eight_bits)
+            layer = packed(self.head.weight, self.head.bias)
+            assert isinstance(layer, Packed)
+            self.head = torch.classes.tunery.Head(*layer.tensors(), eight_bits).product
+            if eight_bits:
+                decoder.keep_eight_bits_only()
         heads, size = self.network.key_value_heads, self.network.head_size
         self.cache = SlotCache(self.network.layers, ROWS, heads, CONTEXT, size, torch.bfloat16)
 
@@ -86,7 +92,7 @@ class Decoding:
 
 @pytest.mark.parametrize(
     ("eight_bits", "mean", "most"),
-    # A rounding to bfloat16 is 2^-9 of a number, logits are a few units here; a weight of eight
+    # A rounding to bfloat16 is 2^-9 of a number, logits are a few units here; a number of eight
     # bits is off by 2^-8 of its group's largest, three times as much as one of bfloat16.
     [(None, 0.01, 0.12), (False, 0.01, 0.12), (True, 0.03, 0.3)],
 )
@@ -113,22 +119,56 @@ def test_every_row_is_computed_as_its_own_merged_model_would(
 
 
 @pytest.mark.usefixtures("operations")
-@pytest.mark.parametrize("rows", [1, 3, 16, 17, 33, 64, 65])
-def test_a_product_of_eight_bit_weights_is_that_of_the_rounded_weights(rows: int) -> None:
+@pytest.mark.parametrize("rows", [1, 3, 6, 7, 33, 65])
+@pytest.mark.parametrize("outputs", [96, 77])
+def test_a_product_of_eight_bits_is_that_of_the_rounded_numbers(rows: int, outputs: int) -> None:
     generator = torch.Generator().manual_seed(rows)
-    weight = torch.randn(96, 160, generator=generator).bfloat16()
-    bias = torch.randn(96, generator=generator).bfloat16()
+    weight = torch.randn(outputs, 160, generator=generator).bfloat16()
+    bias = torch.randn(outputs, generator=generator).bfloat16()
     x = torch.randn(rows, 160, generator=generator).bfloat16()
     laid_out = torch.ops.mkldnn._reorder_linear_weight(weight, None)
     head = torch.classes.tunery.Head(weight, laid_out, bias, True)
-    groups = weight.double().view(96, 5, 32)
+    if torch.ops.tunery.has_tiles():
+        used_x, used_weight = x.double(), weight.double()
+        if rows <= 64:
+            used_weight = rounded(used_weight, kept_scales=True)
+    else:  # every 32 turned by the matrix with -1 where two numbers share an odd count of bits
+        turning = torch.tensor(
+            [[(-1.0) ** (i & j).bit_count() for j in range(32)] for i in range(32)]
+        ).double()
+        used_x = rounded((x.double().view(-1, 32) @ turning).view(rows, 160), kept_scales=False)
+        turned = (weight.double().view(-1, 32) @ turning / 32).view(outputs, 160)
+        used_weight = rounded(turned, kept_scales=True)
+    wanted = used_x @ used_weight.t() + bias.double()
+    # The output is rounded to bfloat16; a number at the border of two may be rounded to either.
+    torch.testing.assert_close(head.product(x).double(), wanted, rtol=2**-8, atol=0.03)
+
+
+def rounded(numbers: Tensor, *, kept_scales: bool) -> Tensor:
+    """Return whole numbers of eight bits times the scale of their 32, which may be bfloat16."""
+    groups = numbers.view(len(numbers), -1, 32)
     scale = groups.abs().amax(2, keepdim=True) / 127
-    rounded = ((groups / scale).round() * scale).view(96, 160)
-    if rows > 64:  # computed with the weights as they are
-        rounded = weight.double()
-    wanted = x.double() @ rounded.t() + bias.double()
-    # Sums of 160 products of numbers of size 1, each weight rounded once more to bfloat16.
-    torch.testing.assert_close(head.product(x).double(), wanted, rtol=2**-7, atol=0.12)
+    if kept_scales:
+        scale = scale.bfloat16().double()
+    return ((groups / scale).round().clamp(-127, 127) * scale).view(numbers.shape)
+
+
+@pytest.mark.usefixtures("operations")
+def test_a_row_in_eight_bits_is_the_same_to_the_bit_whatever_is_computed_beside_it(
+    tiny_model: Path,
+) -> None:
+    if torch.ops.tunery.has_tiles():
+        pytest.skip("products in tiles change their form with the number of rows")
+    beside = Decoding(tiny_model, eight_bits=True).run()
+    alone = Decoding(tiny_model, eight_bits=True)
+    for slot, length in enumerate(LENGTHS):
+        ids = tokens(length + 2, slot)
+        rows = [alone.step([token], [], [(slot, 1)], [0]) for token in ids[:1]]
+        rows.append(alone.step(ids[1:length], [], [(slot, length - 1)], range(1, length)))
+        rows += [
+            alone.step([ids[place]], [slot], [], [place]) for place in range(length, length + 2)
+        ]
+        assert torch.equal(torch.cat(rows), beside[slot]), slot
 
 
 def test_without_a_compiler_nothing_is_built(

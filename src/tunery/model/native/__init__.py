@@ -1,6 +1,6 @@
 """Native operations for serving: compiled on this machine where it can be done, else not there.
 
-The compiled file is kept beside the models, under a digest of the source, torch's version and the
+The compiled file is kept beside the models, under a digest of the sources, torch's version and the
 processor's features, so that it is built once and never loaded where it would not run. Nothing
 depends on it: without it, model/fused.py computes the same in torch.
 """
@@ -15,7 +15,8 @@ from pathlib import Path
 import torch
 
 _SOURCE = Path(__file__).with_name("decoder.cpp")
-_NEEDED = ("avx512f", "avx512bw", "avx512vl", "avx512_bf16")
+_SOURCES = (_SOURCE, *sorted(_SOURCE.parent.glob("*.h")))
+_NEEDED = ("avx512f", "avx512bw", "avx512vl", "avx512_bf16", "avx512_vnni")
 _FLAGS = ("-O3", "-march=native", "-std=c++20", "-shared", "-fPIC", "-fopenmp")
 _COMPILERS = ("g++", "clang++")
 _BUILD_S = 600.0
@@ -95,7 +96,7 @@ def _processor_flags() -> list[str]:
 
 def _digest() -> str:
     parts = [
-        _SOURCE.read_bytes(),
+        *(path.read_bytes() for path in _SOURCES),
         torch.__version__.encode(),
         " ".join(sorted(_processor_flags())).encode(),
         " ".join(_FLAGS).encode(),

@@ -1,0 +1,279 @@
+// Products in eight bits: weights and rows as whole numbers of eight bits, with a scale for each 32.
+//
+// Half the memory to read, and twice the products of an instruction. Each 32 is turned first, weights
+// and rows alike, which changes no product: a number that stands out is spread over all 32, and the
+// scale needs not follow it (Ashkboos et al. 2024, QuaRot). A row's result depends on that row only:
+// sums of whole numbers are exact, and the 32s are added in their order, however many rows there
+// are. Where the processor has tiles, the weights are widened to bfloat16 for them, and not turned.
+
+#pragma once
+
+#include <ATen/ATen.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <utility>
+
+#include "vectors.h"
+
+namespace tunery {
+
+#ifdef __AMX_BF16__
+struct alignas(64) TileConfig {
+  uint8_t palette = 1, start = 0, reserved[14] = {};
+  uint16_t columns[16] = {};
+  uint8_t rows[16] = {};
+};
+inline bool tiles_allowed() {
+  constexpr int request = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM
+  static const bool allowed = syscall(SYS_arch_prctl, request, tile_data) == 0;
+  return allowed;
+}
+#else
+inline bool tiles_allowed() { return false; }
+#endif
+
+constexpr int64_t kGroup = 32;  // numbers that share a scale
+constexpr int64_t kMostTileRows = 64;  // of a product in tiles
+
+// The matrix of `turned`, [32, 32]: its own inverse, but for a factor of 32 (Sylvester 1867).
+inline at::Tensor turning() {
+  at::Tensor made = at::ones({1, 1});
+  while (made.size(0) < kGroup) made = at::cat({at::cat({made, made}, 1), at::cat({made, -made}, 1)}, 0);
+  return made;
+}
+
+// Weights of sixteen outputs at a time, [N / 16][K / 32][32 * 16], and a scale for each output and
+// 32. Without tiles a weight is kept 128 higher, without a sign, as [8 fours of k][16 outputs][4];
+// with them as it is, as [16 pairs of k][16 outputs][2].
+struct Eight {
+  at::Tensor weights, scales;
+  int64_t outputs = 0, inputs = 0;
+  bool defined() const { return weights.defined(); }
+};
+
+inline Eight eight_bit(const at::Tensor& weight) {
+  const int64_t N = weight.size(0), K = weight.size(1), padded = (N + 31) / 32 * 32;
+  at::Tensor groups = at::constant_pad_nd(weight.to(at::kFloat), {0, 0, 0, padded - N}).view({padded, K / kGroup, kGroup});
+  if (!tiles_allowed()) groups = groups.matmul(turning()) / kGroup;
+  // A scale is rounded before it is used: its rounding costs no precision.
+  const at::Tensor scales = (groups.abs().amax(2) / 127).clamp_min(1e-30).to(at::kBFloat16);
+  const at::Tensor whole = (groups / scales.to(at::kFloat).unsqueeze(2)).round().clamp(-127, 127);
+  const int64_t together = tiles_allowed() ? 2 : 4;
+  const at::Tensor numbers = tiles_allowed() ? whole.to(at::kChar) : (whole + 128).to(at::kByte);
+  Eight made;
+  made.weights = numbers.view({padded / 16, 16, K / kGroup, kGroup / together, together}).permute({0, 2, 3, 1, 4}).contiguous();
+  made.scales = scales.view({padded / 16, 16, K / kGroup}).permute({0, 2, 1}).contiguous();
+  made.outputs = N;
+  made.inputs = K;
+  return made;
+}
+
+// ---- rows
+
+// Sums and differences of all pairs at a distance of 16, 8, 4, 2 and 1 in turn: 32 numbers turned.
+inline void turn(__m512& a, __m512& b) {
+  const auto stage = [](__m512 v, __m512 swapped, __mmask16 last) {
+    return _mm512_add_ps(swapped, _mm512_mask_sub_ps(v, last, _mm512_setzero_ps(), v));
+  };
+  const __m512 sum = _mm512_add_ps(a, b), difference = _mm512_sub_ps(a, b);
+  a = sum;
+  b = difference;
+  for (__m512* v : {&a, &b}) {
+    *v = stage(*v, _mm512_shuffle_f32x4(*v, *v, 0x4E), 0xFF00);
+    *v = stage(*v, _mm512_shuffle_f32x4(*v, *v, 0xB1), 0xF0F0);
+    *v = stage(*v, _mm512_permute_ps(*v, 0x4E), 0xCCCC);
+    *v = stage(*v, _mm512_permute_ps(*v, 0xB1), 0xAAAA);
+  }
+}
+
+// What a product reads of T rows of K numbers: in bfloat16, and in eight bits. `offsets` takes back
+// what the weights were raised by.
+struct Rows {
+  int64_t count, size;
+  at::Tensor plain, whole, scales, offsets;
+
+  Rows(int64_t rows, int64_t inputs, bool eight) : count(rows), size(inputs) {
+    plain = at::empty({rows, inputs}, at::kBFloat16);
+    if (!eight || tiles_allowed()) return;
+    whole = at::empty({rows, inputs}, at::kChar);
+    scales = at::empty({rows, inputs / kGroup}, at::kFloat);
+    offsets = at::empty({rows, inputs / kGroup}, at::kInt);
+  }
+
+  bf16* row(int64_t t) const { return static_cast<bf16*>(plain.data_ptr()) + t * size; }
+
+  // Turn a row, which has been filled, and round it to eight bits.
+  void round(int64_t t) const {
+    if (!whole.defined()) return;
+    const int64_t groups = size / kGroup;
+    const bf16* from = row(t);
+    int8_t* to = static_cast<int8_t*>(whole.data_ptr()) + t * size;
+    float* by = static_cast<float*>(scales.data_ptr()) + t * groups;
+    int32_t* offset = static_cast<int32_t*>(offsets.data_ptr()) + t * groups;
+    for (int64_t g = 0; g < groups; g++, from += kGroup, to += kGroup) {
+      __m512 a = load(from), b = load(from + 16);
+      turn(a, b);
+      const float most = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(a), _mm512_abs_ps(b)));
+      const __m512 inverse = _mm512_set1_ps(most > 0 ? 127.f / most : 0.f);
+      const __m512i c = _mm512_cvtps_epi32(_mm512_mul_ps(a, inverse));
+      const __m512i d = _mm512_cvtps_epi32(_mm512_mul_ps(b, inverse));
+      _mm_storeu_si128((__m128i*)to, _mm512_cvtsepi32_epi8(c));
+      _mm_storeu_si128((__m128i*)(to + 16), _mm512_cvtsepi32_epi8(d));
+      by[g] = most / 127.f;
+      offset[g] = -128 * _mm512_reduce_add_epi32(_mm512_add_epi32(c, d));
+    }
+  }
+};
+
+// ---- products without tiles
+
+// R rows against 32 outputs, whose sums stay in registers: a count known here allows that.
+template <int R>
+void multiply(const int8_t* x, const float* scales, const int32_t* offsets, int64_t K, const uint8_t* w, const bf16* by, float* out) {
+  const int64_t groups = K / kGroup, next = groups * 512;
+  __m512 sums[R][2];
+#pragma GCC unroll 8
+  for (int r = 0; r < R; r++) sums[r][0] = sums[r][1] = _mm512_setzero_ps();
+  for (int64_t g = 0; g < groups; g++, w += 512) {
+    __m512i whole[R][2];
+#pragma GCC unroll 8
+    for (int r = 0; r < R; r++) whole[r][0] = whole[r][1] = _mm512_set1_epi32(offsets[r * groups + g]);
+#pragma GCC unroll 8
+    for (int four = 0; four < 8; four++) {
+      const __m512i a = _mm512_loadu_si512(w + four * 64), b = _mm512_loadu_si512(w + next + four * 64);
+#pragma GCC unroll 8
+      for (int r = 0; r < R; r++) {
+        int32_t k;
+        std::memcpy(&k, x + r * K + g * kGroup + four * 4, sizeof k);
+        const __m512i all = _mm512_set1_epi32(k);
+        whole[r][0] = _mm512_dpbusd_epi32(whole[r][0], a, all);
+        whole[r][1] = _mm512_dpbusd_epi32(whole[r][1], b, all);
+      }
+    }
+    const __m512 a = load(by + g * 16), b = load(by + (groups + g) * 16);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; r++) {
+      const __m512 scale = _mm512_set1_ps(scales[r * groups + g]);
+      sums[r][0] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(whole[r][0]), _mm512_mul_ps(a, scale), sums[r][0]);
+      sums[r][1] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(whole[r][1]), _mm512_mul_ps(b, scale), sums[r][1]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < R; r++) {
+    _mm512_storeu_ps(out + r * 32, sums[r][0]);
+    _mm512_storeu_ps(out + r * 32 + 16, sums[r][1]);
+  }
+}
+
+using Multiply = void (*)(const int8_t*, const float*, const int32_t*, int64_t, const uint8_t*, const bf16*, float*);
+template <int... R>
+constexpr std::array<Multiply, sizeof...(R)> multiply_table(std::integer_sequence<int, R...>) {
+  return {multiply<R + 1>...};
+}
+constexpr int64_t kRowsAtOnce = 6;
+constexpr auto kMultiply = multiply_table(std::make_integer_sequence<int, kRowsAtOnce>());
+
+// ---- products in tiles
+
+#ifdef __AMX_BF16__
+// Sixteen pairs of k for sixteen outputs: bfloat16 numbers, laid out as a tile wants them.
+inline void widen(const int8_t* from, const bf16* scales, bf16* to) {
+  const __m512i twice_low = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+  const __m512i twice_high = _mm512_add_epi32(twice_low, _mm512_set1_epi32(8));
+  const __m512 all = load(scales);
+  const __m512 low = _mm512_permutexvar_ps(twice_low, all);
+  const __m512 high = _mm512_permutexvar_ps(twice_high, all);
+  for (int pair = 0; pair < 16; pair++, from += 32, to += 32) {
+    const __m256i both = _mm256_loadu_si256((const __m256i*)from);
+    const __m512 first = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm256_castsi256_si128(both)));
+    const __m512 last = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm256_extracti128_si256(both, 1)));
+    const __m512bh made = _mm512_cvtne2ps_pbh(_mm512_mul_ps(last, high), _mm512_mul_ps(first, low));
+    _mm512_storeu_si512(to, (__m512i)made);
+  }
+}
+
+// Up to four tiles of rows against sixteen outputs.
+inline void tile_block(const bf16* x, int64_t rows, int64_t K, const int8_t* weights, const bf16* scales, float* out) {
+  const int64_t steps = K / kGroup;
+  const int tiles = (rows + 15) / 16;
+  TileConfig config;
+  // Tiles 0-3 sum; 4 holds sixteen rows of x, 5 the last rows, 7 weights.
+  const int64_t last_rows = rows - 16 * (tiles - 1);
+  const int64_t heights[8] = {0, 0, 0, 0, 16, last_rows, 0, 16};
+  for (int t = 0; t < 8; t++) {
+    config.rows[t] = t < tiles ? (t + 1 < tiles ? 16 : last_rows) : heights[t];
+    config.columns[t] = config.rows[t] ? 64 : 0;
+  }
+  _tile_loadconfig(&config);
+  alignas(64) bf16 wide[512];
+  _tile_zero(0);
+  if (tiles > 1) _tile_zero(1);
+  if (tiles > 2) _tile_zero(2);
+  if (tiles > 3) _tile_zero(3);
+  const int64_t stride = K * sizeof(bf16);
+  for (int64_t step = 0; step < steps; step++) {
+    _mm_prefetch((const char*)(weights + (step + 8) * 512), _MM_HINT_T0);
+    widen(weights + step * 512, scales + step * 16, wide);
+    _tile_loadd(7, wide, 64);
+    const bf16* at = x + step * kGroup;
+    if (tiles == 1) { _tile_loadd(5, at, stride); _tile_dpbf16ps(0, 5, 7); continue; }
+    _tile_loadd(4, at, stride); _tile_dpbf16ps(0, 4, 7);
+    if (tiles == 2) { _tile_loadd(5, at + 16 * K, stride); _tile_dpbf16ps(1, 5, 7); continue; }
+    _tile_loadd(4, at + 16 * K, stride); _tile_dpbf16ps(1, 4, 7);
+    if (tiles == 3) { _tile_loadd(5, at + 32 * K, stride); _tile_dpbf16ps(2, 5, 7); continue; }
+    _tile_loadd(4, at + 32 * K, stride); _tile_dpbf16ps(2, 4, 7);
+    _tile_loadd(5, at + 48 * K, stride); _tile_dpbf16ps(3, 5, 7);
+  }
+  constexpr int64_t width = 32 * sizeof(float);
+  _tile_stored(0, out, width);
+  if (tiles > 1) _tile_stored(1, out + 16 * 32, width);
+  if (tiles > 2) _tile_stored(2, out + 32 * 32, width);
+  if (tiles > 3) _tile_stored(3, out + 48 * 32, width);
+  _tile_release();
+}
+#endif
+
+// ---- a product
+
+// y[:, c:c + 32] = x w^T + bias for c = 32 `columns`; y is [T, N].
+inline void multiply_columns(const Rows& x, const Eight& w, const at::Tensor& bias, int64_t columns, bf16* y) {
+  const int64_t T = x.count, K = w.inputs, N = w.outputs, steps = K / kGroup, first = columns * 32;
+  const uint8_t* weights = static_cast<const uint8_t*>(w.weights.data_ptr()) + first * K;
+  const bf16* scales = static_cast<const bf16*>(w.scales.data_ptr()) + first * steps;
+  const __mmask32 kept = N - first >= 32 ? ~0u : (1u << (N - first)) - 1;
+  __m512 added[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+  if (bias.defined()) {
+    alignas(64) bf16 own[32] = {};
+    std::memcpy(own, static_cast<const bf16*>(bias.data_ptr()) + first, std::min<int64_t>(32, N - first) * sizeof(bf16));
+    added[0] = load(own);
+    added[1] = load(own + 16);
+  }
+  alignas(64) float sums[kMostTileRows * 32];
+  const auto finish = [&](int64_t t, const float* row) {
+    const __m512bh made = _mm512_cvtne2ps_pbh(_mm512_add_ps(_mm512_loadu_ps(row + 16), added[1]), _mm512_add_ps(_mm512_loadu_ps(row), added[0]));
+    _mm512_mask_storeu_epi16(y + t * N + first, kept, (__m512i)made);
+  };
+#ifdef __AMX_BF16__
+  if (tiles_allowed()) {
+    for (int64_t half = 0; half < 2; half++)
+      tile_block(x.row(0), T, K, (const int8_t*)weights + half * 16 * K, scales + half * 16 * steps, sums + half * 16);
+    for (int64_t t = 0; t < T; t++) finish(t, sums + t * 32);
+    return;
+  }
+#endif
+  const int8_t* whole = static_cast<const int8_t*>(x.whole.data_ptr());
+  const float* by = static_cast<const float*>(x.scales.data_ptr());
+  const int32_t* offsets = static_cast<const int32_t*>(x.offsets.data_ptr());
+  for (int64_t parts = (T + kRowsAtOnce - 1) / kRowsAtOnce, t = 0; parts; parts--) {
+    const int64_t rows = (T - t + parts - 1) / parts;
+    kMultiply[rows - 1](whole + t * K, by + t * steps, offsets + t * steps, K, weights, scales, sums);
+    for (int64_t r = 0; r < rows; r++) finish(t + r, sums + r * 32);
+    t += rows;
+  }
+}
+
+}  // namespace tunery
