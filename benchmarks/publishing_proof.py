@@ -103,7 +103,7 @@ def main() -> None:
     network = load_base(Path(base.path), compute_dtype())
     stack = AdapterStack(network, 4, 32, 2**30)
     scheduler = Scheduler(
-        network, stack, renderer_of(base).tokenizer, Limits(16, 2048, 999, 512, 96, 2**30)
+        network, stack, renderer_of(base).tokenizer, Limits(16, 2048, 999, 512, 1.0, 2**30)
     )
 
     def served(weights: AdapterWeights | None) -> Scores:

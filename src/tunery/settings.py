@@ -57,9 +57,14 @@ class EngineSettings(BaseModel):
         2 * 2**30, ge=2**20, description="memory of all texts' keys and values together"
     )
     prefill_tokens: int = Field(
-        512, ge=16, description="prompt tokens in a step; a (1 + d)th of it while d answers go on"
+        512, ge=16, description="prompt tokens in a step that makes no token of an answer"
     )
-    prefill_tokens_busy: int = Field(96, ge=16, description="but no fewer than these")
+    step_ms: float = Field(
+        45,
+        gt=0,
+        le=10_000,
+        description="one that does takes as many as keep it within this time, 16 at least",
+    )
 
 
 class VllmSettings(BaseModel):

@@ -178,12 +178,12 @@ def make_scheduler(
     queue: int = 16,
     places: int = 2,
     prefill: int = 64,
-    busy: int = 16,
+    step_s: float = 60.0,
     cache_bytes: int = 2**30,
 ) -> Scheduler:
     network = load_base(folder, dtype)
     adapters = AdapterStack(network, places, max_rank=8, most_bytes=2**30)
-    limits = Limits(rows, context, queue, prefill, busy, cache_bytes)
+    limits = Limits(rows, context, queue, prefill, step_s, cache_bytes)
     return Scheduler(network, adapters, tokenizer, limits)
 
 

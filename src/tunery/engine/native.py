@@ -15,6 +15,7 @@ from tunery.model import native
 from tunery.model.attention import CachedLayout, SlotCache
 from tunery.model.base import BaseNetwork
 from tunery.model.fused import FusedDecoder
+from tunery.model.memory import give_back
 from tunery.telemetry import logger
 
 _PROBE_TOKENS = 64
@@ -49,6 +50,7 @@ def adopt(
         scheduler.use_native_head(eight_bits=eight)
         if eight:
             decoder.keep_eight_bits_only()
+        give_back()
         logger().info("native operations are used", eight_bit_weights=eight)
 
     path = native.built(folder)

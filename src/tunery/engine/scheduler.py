@@ -11,6 +11,7 @@ and hear of results through the callbacks they gave.
 """
 
 import queue
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ from tunery.datasets.tokenizer import TextTokenizer
 from tunery.domain.errors import Overloaded, TuneryError
 from tunery.domain.ports.engine import Delta, TokenLogprob
 from tunery.engine.adapters import AdapterStack
+from tunery.engine.pace import Pace
 from tunery.engine.row import Row
 from tunery.engine.sampling import Likelihood, Sampling, likelihoods, sample
 from tunery.engine.seats import Limits, Seats
@@ -67,6 +69,7 @@ class Scheduler:
             network.head_size,
             network.dtype,
         )
+        self._pace = Pace(limits.prefill_tokens, limits.step_s)
         self._waiting: FairQueue[Row] = FairQueue(limits.queue)
         self._seats = Seats(self._waiting, Slots(self._cache, slots), limits)
         self._active = self._seats.rows
@@ -169,6 +172,7 @@ class Scheduler:
                 self._end(row, TuneryError(f"The engine failed: {error}", code="engine_error"))
 
     def _compute(self) -> None:
+        began = time.perf_counter()
         self._seats.make_room()
         decoding = sorted((r for r in self._active.values() if r.decodes), key=lambda r: r.slot)
         pieces = self._pieces(len(decoding))
@@ -192,6 +196,8 @@ class Scheduler:
         self.adapters.rows.select(places + places[-1:] * padding)
         hidden = self._network.hidden(torch.tensor(ids + [0] * padding), layout)
         self._finish_step(decoding, pieces, hidden)
+        computed = sum(count for _, count in pieces)
+        self._pace.took(time.perf_counter() - began, len(decoding), computed)
 
     def _pieces(self, decoding: int) -> list[tuple[Row, int]]:
         """Return which prompts go on in this step, and by how many tokens; oldest first.
@@ -199,9 +205,7 @@ class Scheduler:
         Tenants share the step's tokens, and so do a tenant's own: a short prompt waits for no long
         one.
         """
-        budget = self._limits.prefill_tokens
-        if decoding:
-            budget = max(self._limits.prefill_tokens_busy, budget // (1 + decoding))
+        budget = self._pace.budget(decoding)
         rows = [
             row for row in self._active.values() if not row.decodes and not self._seats.waits(row)
         ]

@@ -15,15 +15,15 @@ from tunery.engine.waiting import FairQueue
 class Limits:
     """The scheduler's bounds.
 
-    `prefill_tokens` bounds the prompt tokens of a step. Each holds up every row that decodes, so
-    with d of those it is a (1 + d)th of that, but at least `prefill_tokens_busy`.
+    `prefill_tokens` bounds the prompt tokens of a step, and `step_s` what they may add to the time
+    of a step that also makes tokens (engine/pace.py).
     """
 
     rows: int
     context_tokens: int
     queue: int
     prefill_tokens: int
-    prefill_tokens_busy: int
+    step_s: float
     cache_bytes: int
 
 

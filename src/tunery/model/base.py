@@ -136,6 +136,18 @@ class Decoder(nn.Module):
         return self._decoder[0](**inputs)
 
 
+def copy_the_rest(network: BaseNetwork) -> None:
+    """Copy every weight but those of the targets, so that the file they are mapped from can go.
+
+    It goes once the targets' own linears are replaced.
+    """
+    targets = {f"model.{name}" for name in network.targets}
+    for name, module in network.decoder.named_modules():
+        if name not in targets:
+            for parameter in module.parameters(recurse=False):
+                parameter.data = parameter.data.clone()
+
+
 def linear(network: BaseNetwork, name: str) -> nn.Linear:
     """Return the linear layer of that name."""
     found = network.decoder.get_submodule(f"model.{name}")

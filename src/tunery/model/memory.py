@@ -3,6 +3,7 @@
 Knows nothing of what is kept in it.
 """
 
+import ctypes
 import math
 import mmap
 import sys
@@ -11,6 +12,12 @@ from contextlib import suppress
 
 import torch
 from torch import Tensor
+
+
+def give_back() -> None:
+    """Give memory that was let go of back to the system, where the C library keeps it (glibc)."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 class Pages:

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from tunery.model.base import BaseNetwork, linear, replace
+from tunery.model.base import BaseNetwork, copy_the_rest, linear, replace
 from tunery.model.fused import FusedDecoder, fusable, paired
 from tunery.model.lora import AdapterRows, AdapterStacks, ServedLinear
 
@@ -14,6 +14,7 @@ def serve(
 
     Call it once: the base's own linears are let go of.
     """
+    copy_the_rest(network)
     config = network.decoder.inner.config
     fused = fusable(config)
     stacks = {}

@@ -43,7 +43,7 @@ def build_engine(settings: Settings) -> tuple[FastAPI, Scheduler, str, str]:
             context_tokens=context,
             queue=wanted.queue,
             prefill_tokens=wanted.prefill_tokens,
-            prefill_tokens_busy=wanted.prefill_tokens_busy,
+            step_s=wanted.step_ms / 1000,
             cache_bytes=wanted.cache_bytes,
         )
         # Who sets a number of threads has shared out the cores already.
