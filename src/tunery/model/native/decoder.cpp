@@ -5,7 +5,6 @@
 // Axes: T tokens, H query heads, K key/value heads, D head size, N outputs of a product.
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/custom_class.h>
 
@@ -17,6 +16,7 @@
 #include "adapters.h"
 #include "attention.h"
 #include "eight.h"
+#include "parallel.h"
 #include "vectors.h"
 
 namespace tunery {
@@ -44,13 +44,13 @@ struct Linear {
     if (!eight.defined() || (tiles_allowed() && x.count > kMostTileRows)) {
       Tensor y = whole(x.plain);
       const int64_t N = y.size(1);
-      at::parallel_for(0, (N + 31) / 32, 8, [&](int64_t first, int64_t last) { then(y, first * 32, std::min(N, last * 32)); });
+      in_pieces((N + 31) / 32, 8, [&](int64_t first, int64_t last) { then(y, first * 32, std::min(N, last * 32)); });
       return y;
     }
     const int64_t N = eight.outputs;
     Tensor y = at::empty({x.count, N}, at::kBFloat16);
-    const int64_t grain = std::max<int64_t>(1, 32768 / (32 * eight.inputs * x.count));
-    at::parallel_for(0, (N + 31) / 32, grain, [&](int64_t first, int64_t last) {
+    const int64_t piece = std::max<int64_t>(1, 131072 / (32 * eight.inputs * x.count));
+    in_pieces((N + 31) / 32, piece, [&](int64_t first, int64_t last) {
       for (int64_t columns = first; columns < last; columns++) multiply_columns(x, eight, bias, columns, bits(y));
       then(y, first * 32, std::min(N, last * 32));
     });
@@ -135,7 +135,7 @@ struct Decoder : torch::CustomClassHolder {
   Tensor project(const Projection& p, int64_t T, int64_t size, const Step& step, Fill fill) const {
     const Rows x(T, size, eight);
     const Adapted adapted(p.adapters, step.groups, step.ranks, T);
-    at::parallel_for(0, step.groups.size(), adapted.any() ? 1 : 4, [&](int64_t from, int64_t to) {
+    in_pieces(step.groups.size(), adapted.any() ? 1 : 4, [&](int64_t from, int64_t to) {
       for (int64_t i = from; i < to; i++) {
         const Group& g = step.groups[i];
         for (int r = 0; r < g.count; r++) {
@@ -213,7 +213,7 @@ struct Decoder : torch::CustomClassHolder {
           }
         }
     };
-    at::parallel_for(0, T * K, 3, [&](int64_t from, int64_t to) {
+    in_pieces(T * K, 3, [&](int64_t from, int64_t to) {
       Attention attention;
       for (int64_t u = from; u < to; u++) {
         const int64_t t = u / K, k = u % K, position = positions[t];
@@ -229,25 +229,22 @@ struct Decoder : torch::CustomClassHolder {
         if (t < step.decoding) run(attention, {t, 1, slots[t], position}, k);
       }
     });
-    at::parallel_for(0, step.runs.size() * K, 1, [&](int64_t from, int64_t to) {
+    in_pieces(step.runs.size() * K, 1, [&](int64_t from, int64_t to) {
       Attention attention;
       for (int64_t u = from; u < to; u++) run(attention, step.runs[u / K], u % K);
     });
     return out;
   }
 
-  // Pieces of prompts [P, 4] as runs; later tokens see more keys, so they are dealt out in turns.
+  // Pieces of prompts [P, 4] as runs.
   std::vector<Run> runs_of(const Tensor& pieces) const {
     const int64_t tokens = std::max<int64_t>(1, kQueries * K / H);
-    std::vector<Run> all, dealt;
+    std::vector<Run> runs;
     const int64_t* piece = pieces.data_ptr<int64_t>();
     for (int64_t p = 0; p < pieces.size(0); p++, piece += 4)
       for (int64_t done = 0; done < piece[1]; done += tokens)
-        all.push_back({piece[0] + done, std::min(tokens, piece[1] - done), piece[2], piece[3] + done});
-    const size_t threads = at::get_num_threads();
-    for (size_t first = 0; first < threads; first++)
-      for (size_t i = first; i < all.size(); i += threads) dealt.push_back(all[i]);
-    return dealt;
+        runs.push_back({piece[0] + done, std::min(tokens, piece[1] - done), piece[2], piece[3] + done});
+    return runs;
   }
 
   // x [T, hidden] float32, which is changed; pieces [P, 4] of (first row, rows, slot, start);
@@ -275,7 +272,7 @@ struct Decoder : torch::CustomClassHolder {
       });
     }
     Tensor h = at::empty({T, size}, at::kBFloat16);
-    at::parallel_for(0, T, 16, [&](int64_t from, int64_t to) {
+    in_pieces(T, 16, [&](int64_t from, int64_t to) {
       for (int64_t t = from; t < to; t++) add_and_norm(x, made, norm, t, bits(h) + t * size);
     });
     return h;
@@ -293,7 +290,7 @@ struct Head : torch::CustomClassHolder {
   Tensor product(const Tensor& x) const {
     const int64_t T = x.size(0), size = x.size(1);
     const Rows rows(T, size, linear.eight.defined());
-    at::parallel_for(0, T, 8, [&](int64_t from, int64_t to) {
+    in_pieces(T, 8, [&](int64_t from, int64_t to) {
       for (int64_t t = from; t < to; t++) {
         std::memcpy(rows.row(t), bits(x) + t * size, size * sizeof(bf16));
         rows.round(t);
