@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from support.server import BASE, Server, environment, tunery
+from tunery.inference.vllm.engine import served_name
+from tunery.storage.catalogue import Catalogue
 
 COMMANDS: tuple[list[str], ...] = (
     [],
@@ -122,10 +124,13 @@ def test_keys_are_created_shown_once_listed_and_revoked(server: Server) -> None:
 
 
 def test_models_are_listed_with_their_names(env: dict[str, str]) -> None:
+    base = Catalogue(Path(env["TUNERY_MODELS"])).get("tiny")
+    assert base is not None
     done = tunery("models", "list", env={**env, "TUNERY_BASE": "tiny"})
     assert done.returncode == 0
     (line,) = [line for line in done.stdout.splitlines() if line.split()[:1] == ["tiny"]]
     assert BASE in line
+    assert served_name(base).removeprefix("tiny@") in line.split()
 
 
 def test_a_folder_that_is_no_model_is_refused_in_one_line(

@@ -172,6 +172,7 @@ def _engine(settings: Settings) -> Iterator[Finding]:
 
     from tunery.domain.errors import TuneryError
     from tunery.inference.embedded import EmbeddedEngine
+    from tunery.inference.vllm.connection import NoAnswer
     from tunery.inference.vllm.engine import VllmEngine
     from tunery.wiring.storage import engine_places, open_blobs, open_directory
     from tunery.wiring.vllm import build_vllm
@@ -200,7 +201,13 @@ def _engine(settings: Settings) -> Iterator[Finding]:
         try:
             yield Finding("engine", f"{name} {asyncio.run(ask(connect()))}")
         except TuneryError as error:
-            if settings.starts_engine():
-                yield Finding("engine", f"{name} does not run; `tunery up` starts it")
-            else:
+            if not settings.starts_engine():
                 yield Finding("engine", error.message, "start it, or mend TUNERY_VLLM__URL")
+            elif settings.engine.kind == "embedded":
+                yield Finding("engine", f"{name} does not run; `tunery up` starts it")
+            elif isinstance(error, NoAnswer):
+                found = f"{name} does not run, or is starting; `tunery up` starts it"
+                yield Finding("engine", found)
+            else:
+                cure = "mend TUNERY_VLLM__COMMAND or TUNERY_VLLM__ARGUMENTS"
+                yield Finding("engine", error.message, cure)

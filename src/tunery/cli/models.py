@@ -23,7 +23,7 @@ def list_all() -> None:
                 entry.name,
                 "base" if isinstance(entry, BaseModel) else "embedding",
                 str(entry.context_tokens if isinstance(entry, BaseModel) else entry.max_tokens),
-                entry.digest[:12],
+                entry.digest[:16],  # as many as vLLM is to be started with
                 "yes" if entry.name == settings.base else "",
                 entry.path,
                 ", ".join(entry.aliases),

@@ -23,6 +23,10 @@ class VllmAddress:
     key: str
 
 
+class NoAnswer(Unavailable):
+    """Nothing answers where the server should be: it is down, or starting."""
+
+
 class VllmConnection:
     """Sends requests. `address` is asked each time: a server that was restarted has a new one."""
 
@@ -41,7 +45,7 @@ class VllmConnection:
     async def send(
         self, method: str, path: str, body: dict[str, Any] | None = None
     ) -> httpx2.Response:
-        """Return the response, not yet read; raise Unavailable where there is none."""
+        """Return the response, not yet read; raise NoAnswer where there is none."""
         for attempt in range(2):
             try:
                 address = self._address()
@@ -56,7 +60,7 @@ class VllmConnection:
                 return await self._client.send(request, stream=True)
             except (httpx2.TransportError, OSError, ValueError) as error:
                 if attempt:
-                    raise Unavailable(
+                    raise NoAnswer(
                         "vLLM does not answer; it may be starting. Try again.",
                         code="engine_unavailable",
                     ) from error

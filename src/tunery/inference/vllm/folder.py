@@ -45,7 +45,10 @@ class Lock:
 
 
 class AdapterFolder:
-    """The folder; it keeps `most` adapters, and more only while they are in use."""
+    """The folder; it keeps `most` adapters.
+
+    More come where all are in use, and stay until the next one is loaded.
+    """
 
     def __init__(self, folder: Path, blobs: BlobStore, most: int) -> None:
         self._folder, self._blobs, self._most = folder, blobs, most
