@@ -51,8 +51,7 @@ def serve(host: HostOption = None, port: PortOption = None, data: DataOption = N
     sock = listen(settings.host, settings.port)
     telemetry.logger().info("listening", address=sock.getsockname()[:2])
     config = uvicorn.Config(app, log_config=None, access_log=False, server_header=False)
-    gc.collect()
-    gc.freeze()  # what is there now stays: no collection looks through it while requests wait
+    _freeze()
     DrainingServer(config, drain, settings.drain_s).run(sockets=[sock])
 
 
@@ -97,6 +96,7 @@ def engine(
     host, port = sock.getsockname()[:2]
     announce(settings, base_digest, f"http://{host}:{port}", secret)
     telemetry.logger().info("ready", address=(host, port), base=settings.base)
+    _freeze()
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -106,3 +106,9 @@ def engine(
     )
     uvicorn.Server(config).run(sockets=[sock])
     scheduler.stop()
+
+
+def _freeze() -> None:
+    """Have no collection look through what is there now, which stays, while requests wait."""
+    gc.collect()
+    gc.freeze()

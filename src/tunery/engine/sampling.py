@@ -6,14 +6,16 @@ log-probabilities are taken, and then temperature and top_p apply. Knows tokens 
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tunery.engine.grammar import GrammarMatcher
 
+_BLOCK = 256  # tokens that are summed before they are looked through
 _CANDIDATES = 512  # enough for top_p nearly always; the rest sorts the whole vocabulary
 _LOWEST = -9999.0  # stands for every lower log-probability: JSON knows no infinity
 
@@ -34,38 +36,31 @@ class Sampling:
     _penalised: bool = field(init=False)
     _bias: dict[int, float] = field(init=False)
     _counts: dict[int, int] = field(init=False, default_factory=dict)
-    _shift: Tensor | None = field(init=False, default=None)
+    _shifts: dict[int, float] = field(init=False)
 
     def __post_init__(self) -> None:
         self._random = random.Random(self.seed)  # noqa: S311 - sampling, not a secret
         self._penalised = self.presence_penalty != 0 or self.frequency_penalty != 0
         self._bias = dict(self.logit_bias)
+        self._shifts = dict(self.logit_bias)
 
     def draw(self) -> float:
         """Return the next number in [0, 1) of this row's sequence."""
         return self._random.random()
 
-    def shift(self, vocabulary: int) -> Tensor | None:
-        """Return what bias and penalties add to this row's logits now; None for nothing."""
-        if self._shift is None and (self._bias or self._counts):
-            self._shift = torch.zeros(vocabulary)
-            for token in {*self._bias, *self._counts}:
-                self._shift[token] = self._entry(token)
-        return self._shift
+    @property
+    def shifts(self) -> Mapping[int, float]:
+        """Return what bias and penalties add to this row's logits now, by token."""
+        return self._shifts
 
     def count(self, token: int) -> None:
         """Take note of a token that was made: the penalties and the grammar go by them."""
         if self.grammar is not None:
             self.grammar.take(token)
         if self._penalised:
-            self._counts[token] = self._counts.get(token, 0) + 1
-            if self._shift is not None:
-                self._shift[token] = self._entry(token)
-
-    def _entry(self, token: int) -> float:
-        count = self._counts.get(token, 0)
-        penalty = count * self.frequency_penalty + (count > 0) * self.presence_penalty
-        return self._bias.get(token, 0.0) - penalty
+            count = self._counts[token] = self._counts.get(token, 0) + 1
+            penalty = count * self.frequency_penalty + self.presence_penalty
+            self._shifts[token] = self._bias.get(token, 0.0) - penalty
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +85,18 @@ def _shifted(logits_RV: Tensor, settings: Sequence[Sampling]) -> Tensor:
 
     A bias added in bfloat16 would be rounded away, and bfloat16 is the slower type to search.
     """
-    shifts = [setting.shift(logits_RV.shape[-1]) for setting in settings]
+    shifted = [
+        (row, token, shift)
+        for row, setting in enumerate(settings)
+        for token, shift in setting.shifts.items()
+    ]
     followed = [(row, one.grammar) for row, one in enumerate(settings) if one.grammar is not None]
-    if not followed and all(shift_V is None for shift_V in shifts):
+    if not followed and not shifted:
         return logits_RV.float()
     shifted_RV = logits_RV.to(torch.float32, copy=True)
-    for row, shift_V in enumerate(shifts):
-        if shift_V is not None:
-            shifted_RV[row] += shift_V
+    if shifted:
+        rows, tokens, shifts = (torch.tensor(column) for column in zip(*shifted, strict=True))
+        shifted_RV[rows, tokens] += shifts
     for row, grammar in followed:
         shifted_RV[row].masked_fill_(grammar.forbidden(), -torch.inf)
     return shifted_RV
@@ -137,45 +136,69 @@ def _likelihood(token: int, logprob: float, top: list[tuple[int, float]]) -> Lik
 
 
 def choose(logits_RV: Tensor, settings: Sequence[Sampling]) -> list[int]:
-    """Return one token for each row of `logits_RV`, [rows, vocabulary].
+    """Return one token for each row of `logits_RV`, [rows, vocabulary], in float32.
 
     Sampling inverts the cumulative distribution at one uniform number a token. With top_p the
     distribution is cut to the smallest set of likeliest tokens whose mass reaches it (Holtzman et
     al. 2020).
     """
-    chosen = logits_RV.argmax(-1).tolist()
+    chosen = [0] * len(settings)
     warm = [row for row, setting in enumerate(settings) if setting.temperature > 0]
+    cold = [row for row, setting in enumerate(settings) if setting.temperature <= 0]
+    if cold:
+        likeliest = (logits_RV[torch.tensor(cold)] if warm else logits_RV).argmax(-1)
+        for row, token in zip(cold, likeliest.tolist(), strict=True):
+            chosen[row] = token
     if not warm:
-        return [int(token) for token in chosen]
+        return chosen
     temperatures = torch.tensor([settings[row].temperature for row in warm])
-    logits = logits_RV[torch.tensor(warm)].float()
+    weights = logits_RV[torch.tensor(warm)].float()
     # A temperature near zero must not overflow: the largest logit is moved to 0 first.
-    logits = (logits - logits.amax(-1, keepdim=True)) / temperatures.clamp_min(1e-5)[:, None]
-    probabilities = torch.softmax(logits, -1)
+    weights.sub_(weights.amax(-1, keepdim=True)).div_(temperatures.clamp_min(1e-5)[:, None]).exp_()
+    numbers = [settings[row].draw() for row in warm]
+    whole = [place for place, row in enumerate(warm) if settings[row].top_p >= 1]
+    if whole:
+        own = weights if len(whole) == len(warm) else weights[torch.tensor(whole)]
+        found = _invert(own, torch.tensor([numbers[place] for place in whole]).double())
+        for place, token in zip(whole, found.tolist(), strict=True):
+            chosen[warm[place]] = token
     for place, row in enumerate(warm):
-        setting = settings[row]
-        row_probabilities = probabilities[place]
-        if setting.top_p < 1:
-            chosen[row] = _nucleus(row_probabilities, setting.top_p, setting.draw())
-        else:
-            chosen[row] = _invert(row_probabilities, setting.draw())
-    return [int(token) for token in chosen]
+        if settings[row].top_p < 1:
+            chosen[row] = _nucleus(weights[place], settings[row].top_p, numbers[place])
+    return chosen
 
 
-def _nucleus(probabilities_V: Tensor, top_p: float, number: float) -> int:
-    count = min(_CANDIDATES, len(probabilities_V))
-    values, tokens = probabilities_V.topk(count)
-    if float(values.sum()) < top_p and count < len(probabilities_V):
-        values, tokens = probabilities_V.sort(descending=True)
+def _nucleus(weights_V: Tensor, top_p: float, number: float) -> int:
+    count = min(_CANDIDATES, len(weights_V))
+    mass = top_p * float(weights_V.sum())
+    values, tokens = weights_V.topk(count)
+    if float(values.sum()) < mass and count < len(weights_V):
+        values, tokens = weights_V.sort(descending=True)
     before = values.cumsum(0) - values
-    kept = values[before < top_p] if top_p > 0 else values[:1]
-    return int(tokens[_invert(kept, number)])
+    kept = values[before < mass] if top_p > 0 else values[:1]
+    return int(tokens[_invert(kept[None], torch.tensor([number]).double())[0]])
 
 
-def _invert(weights: Tensor, number: float) -> int:
-    """Return the index where the running sum of `weights` passes `number` of the whole."""
-    running = weights.double().cumsum(0)
-    place = int(torch.searchsorted(running, running[-1] * number, right=True))
-    if place >= len(weights):  # rounding at the very end: the last one that weighs anything
-        place = int(torch.searchsorted(running, running[-1]))
-    return place
+def _invert(weights_RV: Tensor, numbers_R: Tensor) -> Tensor:
+    """Return where the running sum of each row's `weights` passes its number of the whole, [R].
+
+    Blocks are summed first, and only the one that holds the place is looked through.
+    """
+    R, V = weights_RV.shape
+    blocks_RBN = F.pad(weights_RV, (0, -V % _BLOCK)).view(R, -1, _BLOCK)
+    running_RB = blocks_RBN.sum(-1, dtype=torch.float64).cumsum(-1)
+    target_R1 = running_RB[:, -1:] * numbers_R[:, None]
+    block_R1 = _passed(running_RB, target_R1)
+    before_R1 = F.pad(running_RB, (1, 0)).gather(1, block_R1)
+    inside_RN = blocks_RBN[torch.arange(R), block_R1[:, 0]].double().cumsum(-1) + before_R1
+    return (block_R1 * _BLOCK + _passed(inside_RN, target_R1))[:, 0]
+
+
+def _passed(running_RN: Tensor, target_R1: Tensor) -> Tensor:
+    """Return the first place where a running sum is above its target, [R, 1].
+
+    By rounding it may never be, at the very end: then the last place that weighs anything.
+    """
+    place_R1 = torch.searchsorted(running_RN, target_R1, right=True)
+    last_R1 = torch.searchsorted(running_RN, running_RN[:, -1:].contiguous())
+    return torch.minimum(place_R1, last_R1)

@@ -80,6 +80,21 @@ def test_a_nucleus_larger_than_the_shortlist_is_kept_whole() -> None:
     assert 900 < len(shares) < 991
 
 
+def test_a_draw_finds_its_token_wherever_in_a_large_vocabulary_it_stands() -> None:
+    shares = {10: 0.2, 300: 0.3, 301: 0.1, 699: 0.4}
+    logits = torch.full((1, 700), -torch.inf)
+    for token, share in shares.items():
+        logits[0, token] = math.log(share)
+    for seed in range(50):
+        number, wanted = random.Random(seed).random(), -1
+        for token, share in shares.items():  # in the order of their numbers
+            wanted = token
+            number -= share
+            if number < 0:
+                break
+        assert choose(logits, [Sampling(1, 1, seed)]) == [wanted]
+
+
 def test_a_seed_repeats_and_another_seed_does_not() -> None:
     logits = torch.zeros(1, 50)
 
