@@ -1,6 +1,6 @@
 // What a row's own adapter adds to a product: y += (x A^T) B (Hu et al. 2021, eq. 3).
 //
-// Rows with one adapter are computed together, at most four at a time, so that its matrices are read
+// Rows with one adapter are computed together, at most eight at a time, so that its matrices are read
 // once for all of them. A row's result does not depend on which rows those are.
 
 #pragma once
@@ -8,19 +8,21 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <array>
+#include <utility>
 #include <vector>
 
 #include "vectors.h"
 
 namespace tunery {
 
-constexpr int64_t kTogether = 4;  // rows
+constexpr int64_t kTogether = 8;  // rows
 
 struct Adapter {  // of one linear: down [places, rank, K], up [places, rank, N]
   at::Tensor down, up;
 };
 
-// At most four rows of one adapter, or of the base where `place` is -1.
+// At most eight rows of one adapter, or of the base where `place` is -1.
 struct Group {
   int32_t place;
   int count;
@@ -53,12 +55,12 @@ void reduce_rank(const bf16* const* x, const bf16* down, int64_t K, int64_t rank
     for (int i = 0; i < 16; i++) sums[i] = _mm512_setzero_ps();
     for (int64_t k = 0; k < K; k += 32) {
       __m512bh own[R];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int r = 0; r < R; r++) own[r] = pairs(x[r] + k);
 #pragma GCC unroll 16
       for (int j = 0; j < ranks; j++) {
         const __m512bh v = pairs(w[j] + k);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int r = 0; r < R; r++) sums[r * ranks + j] = _mm512_dpbf16_ps(sums[r * ranks + j], v, own[r]);
       }
     }
@@ -76,20 +78,20 @@ template <int R>
 void expand_rank(const bf16* const* low, const bf16* up, int64_t N, int64_t rank, int64_t first, int64_t last, bf16* const* y) {
   for (int64_t n = first; n < last; n += 32) {
     __m512 sums[R][2];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int r = 0; r < R; r++) sums[r][0] = sums[r][1] = _mm512_setzero_ps();
     for (int64_t j = 0; j < rank; j += 2) {
       const __m512i even = _mm512_loadu_si512(up + j * N + n);
       const __m512i odd = j + 1 < rank ? _mm512_loadu_si512(up + (j + 1) * N + n) : _mm512_setzero_si512();
       const RowPairs both(even, odd);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int r = 0; r < R; r++) {
         const __m512bh own = twin(low[r] + j);
         sums[r][0] = _mm512_dpbf16_ps(sums[r][0], both.low, own);
         sums[r][1] = _mm512_dpbf16_ps(sums[r][1], both.high, own);
       }
     }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int r = 0; r < R; r++) {
       const InOrder made(sums[r][0], sums[r][1]);
       store(y[r] + n, _mm512_add_ps(load(y[r] + n), made.first));
@@ -97,6 +99,13 @@ void expand_rank(const bf16* const* low, const bf16* up, int64_t N, int64_t rank
     }
   }
 }
+
+using Expand = void (*)(const bf16* const*, const bf16*, int64_t, int64_t, int64_t, int64_t, bf16* const*);
+template <int... R>
+constexpr std::array<Expand, sizeof...(R)> expand_table(std::integer_sequence<int, R...>) {
+  return {expand_rank<R + 1>...};
+}
+constexpr auto kExpand = expand_table(std::make_integer_sequence<int, kTogether>());
 
 // The adapters of one product, whose outputs stand side by side, for the rows of a step.
 struct Adapted {
@@ -128,7 +137,10 @@ struct Adapted {
         in[r] = x + row * K;
         out[r] = place_of(row, a);
       }
-      const auto call = g.count == 1 ? reduce_rank<1> : g.count == 2 ? reduce_rank<2> : reduce_rank<4>;
+      const auto call = g.count == 1   ? reduce_rank<1>
+                        : g.count == 2 ? reduce_rank<2>
+                        : g.count <= 4 ? reduce_rank<4>
+                                       : reduce_rank<8>;
       call(in, own, K, ranks[g.place], out);
     }
   }
@@ -158,8 +170,7 @@ struct Adapted {
       in[r] = place_of(g.rows[r], a);
       out[r] = y + g.rows[r] * outputs;
     }
-    const auto call = g.count == 1 ? expand_rank<1> : g.count == 2 ? expand_rank<2> : g.count == 3 ? expand_rank<3> : expand_rank<4>;
-    call(in, up, N, ranks[g.place], from, to, out);
+    kExpand[g.count - 1](in, up, N, ranks[g.place], from, to, out);
   }
 };
 

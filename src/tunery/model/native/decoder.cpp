@@ -135,7 +135,7 @@ struct Decoder : torch::CustomClassHolder {
   Tensor project(const Projection& p, int64_t T, int64_t size, const Step& step, Fill fill) const {
     const Rows x(T, size, eight);
     const Adapted adapted(p.adapters, step.groups, step.ranks, T);
-    in_pieces(step.groups.size(), adapted.any() ? 1 : 4, [&](int64_t from, int64_t to) {
+    in_pieces(step.groups.size(), adapted.any() ? 1 : 2, [&](int64_t from, int64_t to) {
       for (int64_t i = from; i < to; i++) {
         const Group& g = step.groups[i];
         for (int r = 0; r < g.count; r++) {
