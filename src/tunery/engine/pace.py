@@ -7,18 +7,22 @@ learned from the steps themselves.
 LEAST = 16
 """Tokens of prompts that a step takes in any case, so that no prompt waits for ever."""
 _SHARE = 1.5  # of the time that the tokens being made take alone
+_FIXED = 6.0  # times what a step costs in any case: shorter ones would mostly pay that
 _NEWEST = 0.3  # the weight of the last step in what a token is thought to cost
 
 
 class Pace:
     """Keeps steps that also make tokens within `step_s` seconds.
 
-    Where making the tokens alone takes longer than that, prompts may add half of it. A step that
-    makes none takes `most` tokens.
+    Where making the tokens alone takes longer than that, prompts may add half of it, and no step
+    need be shorter than six times what the least one takes. A step that makes no token takes
+    `most` tokens of prompts.
     """
 
     def __init__(self, most: int, step_s: float) -> None:
         self._most, self._step_s = most, step_s
+        self.fixed_s = 0.0
+        """The seconds of the least step: whoever has measured it may say so."""
         self._token_s = 0.0
         self._budget = LEAST
 
@@ -35,6 +39,7 @@ class Pace:
             self._token_s += weight * (cost - self._token_s)
         if not self._token_s:
             return
-        allowed = max(self._step_s, _SHARE * seconds * decoding / rows)
-        more = int((allowed - seconds) / self._token_s)
+        alone = seconds * decoding / rows
+        allowed = max(self._step_s, _SHARE * alone, _FIXED * self.fixed_s)
+        more = round((allowed - seconds) / self._token_s)
         self._budget = max(LEAST, prompt + more)

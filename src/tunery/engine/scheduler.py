@@ -34,6 +34,8 @@ from tunery.model.attention import CachedLayout, SlotCache
 from tunery.model.base import BaseNetwork
 from tunery.model.lora import Packed, packed
 
+_MEASURED = 3  # steps, of which the quickest counts
+
 
 class NotResident(TuneryError):
     """The adapter is not in memory: its files are to be sent first."""
@@ -142,6 +144,7 @@ class Scheduler:
         """Compute the output layer with the native operations from now on."""
         if isinstance(self._head, Packed):
             self._head = torch.classes.tunery.Head(*self._head.tensors(), eight_bits).product
+            self._measure()
 
     def warm_up(self) -> None:
         """Compute one short text, so that the first request waits for no kernel to be compiled.
@@ -156,6 +159,19 @@ class Scheduler:
             self.step()
         if ends[0] is not None:
             raise ends[0]
+        self._measure()
+
+    def _measure(self) -> None:
+        """Tell the pace what a step costs that computes next to nothing: one row, for nobody."""
+        seconds = []
+        for _ in range(_MEASURED):
+            began = time.perf_counter()
+            layout = CachedLayout(self._cache, [], [], [], padding=1)
+            self.adapters.rows.select([-1])
+            with torch.inference_mode():
+                self._head(self._network.hidden(torch.tensor([0]), layout))
+            seconds.append(time.perf_counter() - began)
+        self._pace.fixed_s = min(seconds)
 
     def step(self) -> None:
         """Compute one step; a failure ends the rows in it, and only those."""

@@ -36,6 +36,14 @@ def test_where_answers_alone_take_longer_prompts_add_half_of_that() -> None:
     assert pace.budget(80) == 40
 
 
+def test_where_any_step_takes_long_it_takes_six_times_that() -> None:
+    pace = Pace(512, 0.040)
+    pace.fixed_s = 0.020
+    # 10 made and 40 of prompts in 100 ms: 2 ms each, 120 ms allowed.
+    pace.took(0.100, 10, 40)
+    assert pace.budget(10) == 50
+
+
 def test_there_is_always_a_little_and_never_more_than_the_most() -> None:
     pace = Pace(64, 0.040)
     pace.took(1.0, 1, 100)
