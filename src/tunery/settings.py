@@ -50,7 +50,7 @@ class EngineSettings(BaseModel):
         "auto", description="auto compiles faster operations where a compiler is found"
     )
     eight_bit: bool = Field(
-        True, description="native steps of few rows read weights of eight bits, if those are close"
+        True, description="native products in eight bits, if those stay close to bfloat16"
     )
     queue: int = Field(256, ge=1, description="waiting requests before 503 is answered")
     cache_bytes: int = Field(
