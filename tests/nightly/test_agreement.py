@@ -155,7 +155,9 @@ def test_served_log_probabilities_are_those_of_the_reference(
 
     async def ask() -> Said:
         parts = build_parts(settings, open_database(settings), blobs, supervised=False)
-        return await _say(parts.engine, base.digest, texts, wanted)
+        said = await _say(parts.engine, base.digest, texts, wanted)
+        await parts.engine.close()
+        return said
 
     with Server(tmp_path, models, base=DEFAULT_BASE, **REAL):
         said = asyncio.run(ask())

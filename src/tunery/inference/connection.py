@@ -6,6 +6,7 @@ file that the engine is wanted, and waits for one that is being started.
 """
 
 import asyncio
+import io
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ _LOOK_S = 0.2  # between two tries
 LOST = (aiohttp.ClientError, OSError)  # what a request fails with whose engine is not there
 # Shorter than the engine's own 5 s: a connection that it is just closing is not used.
 _KEEPALIVE_S = 4.0
+_LARGE_BYTES = 2**20  # bodies of which are sent in pieces, and the event loop goes on between them
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ class EngineConnection:
                     method,
                     address.url + path,
                     params=params,
-                    data=content,
+                    data=_body(content),
                     headers={**(headers or {}), "authorization": f"Bearer {address.secret}"},
                 )
             except (*LOST, ValueError) as error:
@@ -139,6 +141,12 @@ class EngineConnection:
             value = orjson.loads(self._address_file.read_bytes())
             self._known = version, _Address(value["url"], value["secret"])
         return self._known[1]
+
+
+def _body(content: bytes | None) -> bytes | io.BytesIO | None:
+    if content is None or len(content) < _LARGE_BYTES:
+        return content
+    return io.BytesIO(content)
 
 
 def cut_off() -> Unavailable:
