@@ -50,7 +50,7 @@ def engine(form: str) -> tuple[Scheduler, TextTokenizer]:
     if form != "torch":
         folder = native_folder(settings)
         native.build(folder) if native.built(folder) is None else None
-        mean = settings.training.proof_mean
+        mean = 0.6 * settings.training.proof_mean
         adopt(scheduler, network, folder, eight_bits=form == "eight", most_apart=mean)
     generator = torch.Generator().manual_seed(4)
 
