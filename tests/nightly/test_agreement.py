@@ -39,6 +39,7 @@ HELD_OUT, TRAINED_ON, SAMPLED = 200, 96, 80
 ROWS, ANSWER_TOKENS = 16, 24
 REAL = {
     "TUNERY_ENGINE__THREADS": "0",
+    "TUNERY_ENGINE__NATIVE": "auto",  # as it is served
     "TUNERY_ENGINE__ROWS": str(ROWS),
     "TUNERY_LEASE_S": "15",
 }
