@@ -175,7 +175,7 @@ def _nucleus(weights_V: Tensor, top_p: float, number: float) -> int:
     if float(values.sum()) < mass and count < len(weights_V):
         values, tokens = weights_V.sort(descending=True)
     before = values.cumsum(0) - values
-    kept = values[before < mass] if top_p > 0 else values[:1]
+    kept = values[: max(1, int((before < mass).sum()))]  # a mass too small for float32 keeps one
     return int(tokens[_invert(kept[None], torch.tensor([number]).double())[0]])
 
 

@@ -71,6 +71,12 @@ def test_top_p_that_is_reached_exactly_keeps_no_token_more() -> None:
     assert _shares(logits, 1.0, 0.75, 300).keys() == {0, 1}
 
 
+@pytest.mark.parametrize("top_p", [0.0, 1e-50])
+def test_the_smallest_nucleus_is_the_likeliest_token(top_p: float) -> None:
+    logits = _logits([0.3, 0.6, 0.1])
+    assert [choose(logits, [Sampling(1, top_p, seed)]) for seed in range(9)] == [[1]] * 9
+
+
 def test_a_nucleus_larger_than_the_shortlist_is_kept_whole() -> None:
     logits = torch.full((1, 2000), -9.0)
     logits[0, 500:1500] = 0.0  # a thousand tokens hold 0.9999 of the mass
