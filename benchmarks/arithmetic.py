@@ -30,7 +30,7 @@ from tunery.model import native
 from tunery.model.adapter_file import AdapterWeights
 from tunery.model.base import compute_dtype, load_base
 from tunery.settings import Settings
-from tunery.wiring.engine import native_folder
+from tunery.wiring.engine import SHARE_OF_PROOF, native_folder
 from tunery.wiring.storage import open_directory, renderer_of
 
 FORMS = {"torch, bfloat16": "torch", "native, bfloat16": "native", "native, eight bits": "eight"}
@@ -50,7 +50,7 @@ def engine(form: str) -> tuple[Scheduler, TextTokenizer]:
     if form != "torch":
         folder = native_folder(settings)
         native.build(folder) if native.built(folder) is None else None
-        mean = 0.6 * settings.training.proof_mean
+        mean = SHARE_OF_PROOF * settings.training.proof_mean
         adopt(scheduler, network, folder, eight_bits=form == "eight", most_apart=mean)
     generator = torch.Generator().manual_seed(4)
 

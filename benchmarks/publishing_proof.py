@@ -5,10 +5,12 @@ its validation lines: the published adapter as the engine serves it, then the mi
 publishing check is there to find, each against transformers + PEFT in fp32 with the right files.
 
     .venv/bin/python benchmarks/publishing_proof.py [--data tunery-data] [--json PATH]
+        [--arithmetic torch|native|eight]
 """
 
 import argparse
 import json
+import math
 import os
 import platform
 import sys
@@ -24,11 +26,12 @@ from tunery.domain.jobs import Adapter, Job, JobStatus
 from tunery.domain.ports.training import ProofRequest
 from tunery.domain.tenants import Tenant
 from tunery.engine.adapters import AdapterStack
+from tunery.engine.native import adopt
 from tunery.engine.row import Row
 from tunery.engine.sampling import Sampling
 from tunery.engine.scheduler import Scheduler, idle_callback
 from tunery.engine.seats import Limits
-from tunery.model import adapter_file
+from tunery.model import adapter_file, native
 from tunery.model.adapter_file import AdapterWeights
 from tunery.model.base import compute_dtype, load_base
 from tunery.services.publishing import compare, proof_texts
@@ -36,6 +39,7 @@ from tunery.settings import Settings
 from tunery.storage.blobs import LocalBlobStore
 from tunery.storage.database import Database
 from tunery.training.reference import PeftReference
+from tunery.wiring.engine import native_folder
 from tunery.wiring.storage import open_blobs, open_database, open_directory, renderer_of
 
 Scores = list[list[float]]
@@ -85,6 +89,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=Path, default=Path("tunery-data"))
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--arithmetic", choices=("torch", "native", "eight"), default="eight")
     options = parser.parse_args()
     settings = Settings(data=options.data)
     database, blobs = open_database(settings), open_blobs(settings)
@@ -105,6 +110,10 @@ def main() -> None:
     scheduler = Scheduler(
         network, stack, renderer_of(base).tokenizer, Limits(16, 2048, 999, 512, 1.0, 2**30)
     )
+    if options.arithmetic != "torch":
+        built = native.build(native_folder(settings)).parent
+        eight_bits = options.arithmetic == "eight"
+        adopt(scheduler, network, built, eight_bits=eight_bits, most_apart=math.inf)
 
     def served(weights: AdapterWeights | None) -> Scores:
         if weights is not None:

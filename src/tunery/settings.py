@@ -63,7 +63,8 @@ class EngineSettings(BaseModel):
         45,
         gt=0,
         le=10_000,
-        description="one that does takes as many as keep it within this time, 16 at least",
+        description="one that does takes as many as fit into this time, or into 1.5 times that of"
+        " its answers alone, or 6 times the least step's; at least 16",
     )
 
 

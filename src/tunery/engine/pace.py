@@ -19,10 +19,10 @@ class Pace:
     `most` tokens of prompts.
     """
 
-    def __init__(self, most: int, step_s: float) -> None:
-        self._most, self._step_s = most, step_s
-        self.fixed_s = 0.0
-        """The seconds of the least step: whoever has measured it may say so."""
+    def __init__(self, most: int, step_s: float, least_s: float = 0.0) -> None:
+        """`least_s` is what a step of next to nothing takes, where that is known."""
+        self._most = most
+        self._least_allowed_s = max(step_s, _FIXED * least_s)
         self._token_s = 0.0
         self._budget = LEAST
 
@@ -40,6 +40,6 @@ class Pace:
         if not self._token_s:
             return
         alone = seconds * decoding / rows
-        allowed = max(self._step_s, _SHARE * alone, _FIXED * self.fixed_s)
+        allowed = max(self._least_allowed_s, _SHARE * alone)
         more = round((allowed - seconds) / self._token_s)
         self._budget = max(LEAST, prompt + more)

@@ -191,14 +191,15 @@ def _invert(weights_RV: Tensor, numbers_R: Tensor) -> Tensor:
     block_R1 = _passed(running_RB, target_R1)
     before_R1 = F.pad(running_RB, (1, 0)).gather(1, block_R1)
     inside_RN = blocks_RBN[torch.arange(R), block_R1[:, 0]].double().cumsum(-1) + before_R1
-    return (block_R1 * _BLOCK + _passed(inside_RN, target_R1))[:, 0]
+    return (block_R1 * _BLOCK + _passed(inside_RN, target_R1))[:, 0].clamp_max(V - 1)
 
 
 def _passed(running_RN: Tensor, target_R1: Tensor) -> Tensor:
     """Return the first place where a running sum is above its target, [R, 1].
 
-    By rounding it may never be, at the very end: then the last place that weighs anything.
+    By rounding it may never be, at the very end: then the last place that weighs anything. Where
+    the sums are no numbers, it is some place: the rows beside must not suffer from one.
     """
     place_R1 = torch.searchsorted(running_RN, target_R1, right=True)
     last_R1 = torch.searchsorted(running_RN, running_RN[:, -1:].contiguous())
-    return torch.minimum(place_R1, last_R1)
+    return torch.minimum(place_R1, last_R1).clamp_max(running_RN.shape[1] - 1)

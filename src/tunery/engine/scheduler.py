@@ -3,8 +3,8 @@
 A step computes one token for every row that decodes and a piece of the prompts that wait, base and
 tuned rows together. Tenants take turns, and share what a step computes of prompts. What was
 computed of a text is used for another one that begins alike, of the same tenant and model only: the
-numbers are those of computing it afresh, up to the rounding of products of another shape (1e-5 in
-float32; in bfloat16 the last bits, as between any two batches).
+numbers are those of computing it afresh: natively in eight bits to the bit, else up to the rounding
+of products of another shape (1e-5 in float32; in bfloat16 the last bits, as between two batches).
 
 All of it runs on the one thread that calls `run`; other threads only put commands into the inbox,
 and hear of results through the callbacks they gave.
@@ -34,6 +34,7 @@ from tunery.model.attention import CachedLayout, SlotCache
 from tunery.model.base import BaseNetwork
 from tunery.model.lora import Packed, packed
 
+Head = Callable[[Tensor], Tensor]
 _MEASURED = 3  # steps, of which the quickest counts
 
 
@@ -61,7 +62,7 @@ class Scheduler:
         self._tokenizer = tokenizer
         self._limits = limits
         self._before_step = before_step
-        self._head: Callable[[Tensor], Tensor] = packed(network.head.weight, network.head.bias)
+        self._head: Head = packed(network.head.weight, network.head.bias)
         slots = limits.rows + 1 + limits.rows // 4  # what is kept outlives a full house
         self._cache = SlotCache(
             network.layers,
@@ -140,11 +141,17 @@ class Scheduler:
                 continue
             return
 
-    def use_native_head(self, *, eight_bits: bool) -> None:
-        """Compute the output layer with the native operations from now on."""
-        if isinstance(self._head, Packed):
-            self._head = torch.classes.tunery.Head(*self._head.tensors(), eight_bits).product
-            self._measure()
+    def native_head(self, *, eight_bits: bool) -> Head:
+        """Return the output layer in native operations, which take float32."""
+        if not isinstance(self._head, Packed):
+            raise TypeError("The output layer is not packed, or native already.")
+        head: Head = torch.classes.tunery.Head(*self._head.tensors(), eight_bits).product
+        return head
+
+    def use_head(self, head: Head) -> None:
+        """Compute the output layer so from now on; the decoder has become native before."""
+        self._head = head
+        self._measure()
 
     def warm_up(self) -> None:
         """Compute one short text, so that the first request waits for no kernel to be compiled.
@@ -162,7 +169,10 @@ class Scheduler:
         self._measure()
 
     def _measure(self) -> None:
-        """Tell the pace what a step costs that computes next to nothing: one row, for nobody."""
+        """Tell the pace what a step costs that computes next to nothing: one row, for nobody.
+
+        What it has learned before is forgotten: it was another arithmetic's, or the warming up's.
+        """
         seconds = []
         for _ in range(_MEASURED):
             began = time.perf_counter()
@@ -171,7 +181,7 @@ class Scheduler:
             with torch.inference_mode():
                 self._head(self._network.hidden(torch.tensor([0]), layout))
             seconds.append(time.perf_counter() - began)
-        self._pace.fixed_s = min(seconds)
+        self._pace = Pace(self._limits.prefill_tokens, self._limits.step_s, min(seconds))
 
     def step(self) -> None:
         """Compute one step; a failure ends the rows in it, and only those."""

@@ -15,8 +15,8 @@ from tunery.engine.waiting import FairQueue
 class Limits:
     """The scheduler's bounds.
 
-    `prefill_tokens` bounds the prompt tokens of a step, and `step_s` what they may add to the time
-    of a step that also makes tokens (engine/pace.py).
+    `prefill_tokens` bounds the prompt tokens of a step; one that also makes tokens takes as many as
+    `step_s` has time for (engine/pace.py).
     """
 
     rows: int

@@ -138,7 +138,7 @@ class FusedDecoder:
         self._shared = -1  # the version of the stacks that the native decoder has
 
     def hidden(self, token_ids_T: Tensor, layout: CachedLayout) -> Tensor:
-        """Return the last hidden states, [T, hidden], in the base's type."""
+        """Return the last hidden states, [T, hidden]: in the base's type, natively in float32."""
         if self._native is not None:
             return self._step(token_ids_T, layout)
         dtype = self._embedding.dtype

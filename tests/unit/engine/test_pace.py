@@ -37,8 +37,7 @@ def test_where_answers_alone_take_longer_prompts_add_half_of_that() -> None:
 
 
 def test_where_any_step_takes_long_it_takes_six_times_that() -> None:
-    pace = Pace(512, 0.040)
-    pace.fixed_s = 0.020
+    pace = Pace(512, 0.040, 0.020)
     # 10 made and 40 of prompts in 100 ms: 2 ms each, 120 ms allowed.
     pace.took(0.100, 10, 40)
     assert pace.budget(10) == 50

@@ -86,6 +86,17 @@ def test_a_nucleus_larger_than_the_shortlist_is_kept_whole() -> None:
     assert 900 < len(shares) < 991
 
 
+@pytest.mark.parametrize("top_p", [1.0, 0.5])
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_a_row_whose_logits_are_no_numbers_leaves_its_neighbours_alone(
+    number: float, top_p: float
+) -> None:
+    logits = torch.cat([torch.full((1, 700), number), torch.eye(1, 700) * 99])
+    lost, kept = choose(logits, [Sampling(1, top_p, 1), Sampling(1, top_p, 1)])
+    assert 0 <= lost < 700
+    assert kept == 0
+
+
 def test_a_draw_finds_its_token_wherever_in_a_large_vocabulary_it_stands() -> None:
     shares = {10: 0.2, 300: 0.3, 301: 0.1, 699: 0.4}
     logits = torch.full((1, 700), -torch.inf)

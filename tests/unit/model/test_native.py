@@ -125,11 +125,11 @@ def test_a_product_of_eight_bits_is_that_of_the_rounded_numbers(rows: int, outpu
     generator = torch.Generator().manual_seed(rows)
     weight = torch.randn(outputs, 160, generator=generator).bfloat16()
     bias = torch.randn(outputs, generator=generator).bfloat16()
-    x = torch.randn(rows, 160, generator=generator).bfloat16()
+    x = torch.randn(rows, 160, generator=generator)
     laid_out = torch.ops.mkldnn._reorder_linear_weight(weight, None)
     head = torch.classes.tunery.Head(weight, laid_out, bias, True)
     if torch.ops.tunery.has_tiles():
-        used_x, used_weight = x.double(), weight.double()
+        used_x, used_weight = x.bfloat16().double(), weight.double()
         if rows <= 64:
             used_weight = rounded(used_weight, kept_scales=True)
     else:  # every 32 turned by the matrix with -1 where two numbers share an odd count of bits
@@ -140,8 +140,9 @@ def test_a_product_of_eight_bits_is_that_of_the_rounded_numbers(rows: int, outpu
         turned = (weight.double().view(-1, 32) @ turning / 32).view(outputs, 160)
         used_weight = rounded(turned, kept_scales=True)
     wanted = used_x @ used_weight.t() + bias.double()
-    # The output is rounded to bfloat16; a number at the border of two may be rounded to either.
-    torch.testing.assert_close(head.product(x).double(), wanted, rtol=2**-8, atol=0.03)
+    # A number at the border of two may be rounded to either: one part in 127 of some 13, by a
+    # weight that is turned to some 0.2.
+    torch.testing.assert_close(head.product(x).double(), wanted, rtol=1e-4, atol=0.03)
 
 
 def rounded(numbers: Tensor, *, kept_scales: bool) -> Tensor:

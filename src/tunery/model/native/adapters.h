@@ -75,7 +75,7 @@ void reduce_rank(const bf16* const* x, const bf16* down, int64_t K, int64_t rank
 
 // y[r][n] += low[r] B for R rows and the outputs from `first` to `last`, whole 32s.
 template <int R>
-void expand_rank(const bf16* const* low, const bf16* up, int64_t N, int64_t rank, int64_t first, int64_t last, bf16* const* y) {
+void expand_rank(const bf16* const* low, const bf16* up, int64_t N, int64_t rank, int64_t first, int64_t last, float* const* y) {
   for (int64_t n = first; n < last; n += 32) {
     __m512 sums[R][2];
 #pragma GCC unroll 8
@@ -94,13 +94,13 @@ void expand_rank(const bf16* const* low, const bf16* up, int64_t N, int64_t rank
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++) {
       const InOrder made(sums[r][0], sums[r][1]);
-      store(y[r] + n, _mm512_add_ps(load(y[r] + n), made.first));
-      store(y[r] + n + 16, _mm512_add_ps(load(y[r] + n + 16), made.second));
+      _mm512_storeu_ps(y[r] + n, _mm512_add_ps(_mm512_loadu_ps(y[r] + n), made.first));
+      _mm512_storeu_ps(y[r] + n + 16, _mm512_add_ps(_mm512_loadu_ps(y[r] + n + 16), made.second));
     }
   }
 }
 
-using Expand = void (*)(const bf16* const*, const bf16*, int64_t, int64_t, int64_t, int64_t, bf16* const*);
+using Expand = void (*)(const bf16* const*, const bf16*, int64_t, int64_t, int64_t, int64_t, float* const*);
 template <int... R>
 constexpr std::array<Expand, sizeof...(R)> expand_table(std::integer_sequence<int, R...>) {
   return {expand_rank<R + 1>...};
@@ -146,7 +146,7 @@ struct Adapted {
   }
 
   // y += low B in the outputs from `first` to `last`, whole 32s; y is [T, outputs].
-  void expand(bf16* y, int64_t outputs, int64_t first, int64_t last) const {
+  void expand(float* y, int64_t outputs, int64_t first, int64_t last) const {
     int64_t before = 0;
     for (size_t a = 0; a < adapters.size(); a++) {
       const at::Tensor& up = adapters[a].up;
@@ -163,9 +163,9 @@ struct Adapted {
     return static_cast<bf16*>(low.data_ptr()) + (row * adapters.size() + adapter) * width;
   }
 
-  void expand_group(const Group& g, size_t a, const bf16* up, int64_t N, int64_t from, int64_t to, bf16* y, int64_t outputs) const {
+  void expand_group(const Group& g, size_t a, const bf16* up, int64_t N, int64_t from, int64_t to, float* y, int64_t outputs) const {
     const bf16* in[kTogether];
-    bf16* out[kTogether];
+    float* out[kTogether];
     for (int r = 0; r < g.count; r++) {
       in[r] = place_of(g.rows[r], a);
       out[r] = y + g.rows[r] * outputs;

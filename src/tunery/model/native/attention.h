@@ -32,7 +32,7 @@ void score(const bf16* const* queries, const __m512i* columns, int64_t D, float*
 
 // out[q] = weights[q] values * by[q] for Q queries over `count` keys, 32 numbers of a head at once.
 template <int Q>
-void mix(const bf16* weights, int64_t width, const bf16* values, int64_t count, int64_t D, const float* by, bf16* const* out) {
+void mix(const bf16* weights, int64_t width, const bf16* values, int64_t count, int64_t D, const float* by, float* const* out) {
   for (int64_t d = 0; d < D; d += 32) {
     const __mmask32 kept = D - d >= 32 ? ~0u : (1u << (D - d)) - 1;
     __m512 sums[Q][2];
@@ -54,14 +54,14 @@ void mix(const bf16* weights, int64_t width, const bf16* values, int64_t count, 
     for (int q = 0; q < Q; q++) {
       const InOrder made(sums[q][0], sums[q][1]);
       const __m512 scale = _mm512_set1_ps(by[q]);
-      const __m512bh both = _mm512_cvtne2ps_pbh(_mm512_mul_ps(made.second, scale), _mm512_mul_ps(made.first, scale));
-      _mm512_mask_storeu_epi16(out[q] + d, kept, (__m512i)both);
+      _mm512_mask_storeu_ps(out[q] + d, kept & 0xFFFF, _mm512_mul_ps(made.first, scale));
+      _mm512_mask_storeu_ps(out[q] + d + 16, kept >> 16, _mm512_mul_ps(made.second, scale));
     }
   }
 }
 
 using Score = void (*)(const bf16* const*, const __m512i*, int64_t, float*, int64_t);
-using Mix = void (*)(const bf16*, int64_t, const bf16*, int64_t, int64_t, const float*, bf16* const*);
+using Mix = void (*)(const bf16*, int64_t, const bf16*, int64_t, int64_t, const float*, float* const*);
 template <int... Q>
 constexpr std::array<Score, sizeof...(Q)> score_table(std::integer_sequence<int, Q...>) {
   return {score<Q + 1>...};
@@ -82,7 +82,7 @@ struct Attention {
 
   // out[q] for at most kQueries queries; query q sees the first counts[q] keys. Keys and values are
   // [context, D], and a multiple of sixteen keys can be read.
-  void operator()(const bf16* const* queries, const int64_t* counts, int64_t n, const bf16* keys, const bf16* values, int64_t D, bf16* const* out) {
+  void operator()(const bf16* const* queries, const int64_t* counts, int64_t n, const bf16* keys, const bf16* values, int64_t D, float* const* out) {
     const int64_t longest = *std::max_element(counts, counts + n), width = (longest + 15) & ~15;
     scores.resize(n * width);
     weights.resize(n * width);

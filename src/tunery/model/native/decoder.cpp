@@ -38,20 +38,21 @@ struct Linear {
   Tensor bias;    // undefined for none
   Eight eight;    // undefined where the product is computed in bfloat16
 
-  // `then` is called for the outputs from a first to a last one, once they are there.
+  // The outputs, float32: what is added to them is not rounded twice. `then` is called for those from
+  // a first to a last one, once they are there.
   template <class Then>
   Tensor operator()(const Rows& x, Then then) const {
     if (!eight.defined() || (tiles_allowed() && x.count > kMostTileRows)) {
-      Tensor y = whole(x.plain);
+      Tensor y = whole(x.plain).to(at::kFloat);
       const int64_t N = y.size(1);
       in_pieces((N + 31) / 32, 8, [&](int64_t first, int64_t last) { then(y, first * 32, std::min(N, last * 32)); });
       return y;
     }
     const int64_t N = eight.outputs;
-    Tensor y = at::empty({x.count, N}, at::kBFloat16);
-    const int64_t piece = std::max<int64_t>(1, 131072 / (32 * eight.inputs * x.count));
+    Tensor y = at::empty({x.count, N}, at::kFloat);
+    const int64_t piece = std::max<int64_t>(1, 131072 / (32 * eight.inputs * std::max<int64_t>(1, x.count)));
     in_pieces((N + 31) / 32, piece, [&](int64_t first, int64_t last) {
-      for (int64_t columns = first; columns < last; columns++) multiply_columns(x, eight, bias, columns, bits(y));
+      for (int64_t columns = first; columns < last; columns++) multiply_columns(x, eight, bias, columns, floats(y));
       then(y, first * 32, std::min(N, last * 32));
     });
     return y;
@@ -136,58 +137,59 @@ struct Decoder : torch::CustomClassHolder {
     const Rows x(T, size, eight);
     const Adapted adapted(p.adapters, step.groups, step.ranks, T);
     in_pieces(step.groups.size(), adapted.any() ? 1 : 2, [&](int64_t from, int64_t to) {
+      std::vector<float> row(size);
       for (int64_t i = from; i < to; i++) {
         const Group& g = step.groups[i];
         for (int r = 0; r < g.count; r++) {
-          fill(g.rows[r], x.row(g.rows[r]));
-          x.round(g.rows[r]);
+          fill(g.rows[r], row.data());
+          x.take(g.rows[r], row.data());
         }
         adapted.reduce(g, x.row(0), size);
       }
     });
     return p.linear(x, [&](const Tensor& y, int64_t first, int64_t last) {
-      if (adapted.any()) adapted.expand(bits(y), y.size(1), first, last);
+      if (adapted.any()) adapted.expand(floats(y), y.size(1), first, last);
     });
   }
 
   // A row of x, to which a row of y is added where there is one; h is the normalised sum
   // (Zhang and Sennrich 2019, eq. 4).
-  void add_and_norm(const Tensor& x, const Tensor& y, const Tensor& weight, int64_t t, bf16* h) const {
+  void add_and_norm(const Tensor& x, const Tensor& y, const Tensor& weight, int64_t t, float* h) const {
     const int64_t size = x.size(1);
     float* row = floats(x) + t * size;
     __m512 squares = _mm512_setzero_ps();
     for (int64_t i = 0; i < size; i += 16) {
       __m512 v = _mm512_loadu_ps(row + i);
       if (y.defined()) {
-        v = _mm512_add_ps(v, load(bits(y) + t * size + i));
+        v = _mm512_add_ps(v, _mm512_loadu_ps(floats(y) + t * size + i));
         _mm512_storeu_ps(row + i, v);
       }
       squares = _mm512_fmadd_ps(v, v, squares);
     }
     const __m512 by = _mm512_set1_ps(1.f / std::sqrt(_mm512_reduce_add_ps(squares) / size + eps));
     for (int64_t i = 0; i < size; i += 16)
-      store(h + i, _mm512_mul_ps(_mm512_mul_ps(_mm512_loadu_ps(row + i), by), _mm512_loadu_ps(floats(weight) + i)));
+      _mm512_storeu_ps(h + i, _mm512_mul_ps(_mm512_mul_ps(_mm512_loadu_ps(row + i), by), _mm512_loadu_ps(floats(weight) + i)));
   }
 
   // silu(gate) * up of a row (Shazeer 2020, eq. 6).
-  static void gate(const bf16* gates, int64_t size, bf16* m) {
+  static void gate(const float* gates, int64_t size, float* m) {
     for (int64_t i = 0; i < size; i += 16) {
-      const __m512 g = load(gates + i);
+      const __m512 g = _mm512_loadu_ps(gates + i);
       const __m512 under = _mm512_add_ps(_mm512_set1_ps(1.f), exponential(_mm512_sub_ps(_mm512_setzero_ps(), g)));
-      store(m + i, _mm512_mul_ps(_mm512_div_ps(g, under), load(gates + size + i)));
+      _mm512_storeu_ps(m + i, _mm512_mul_ps(_mm512_div_ps(g, under), _mm512_loadu_ps(gates + size + i)));
     }
   }
 
   // Neighbours are the two numbers of one rotation; see `paired` in model/fused.py.
-  void turn(bf16* head, const float* cos, const float* sin, float scale) const {
+  void turn(const float* head, const float* cos, const float* sin, float scale, bf16* turned) const {
     const __m512i twice = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
     const __m512 by = _mm512_set1_ps(scale);
     for (int64_t i = 0; i < D; i += 16) {
-      const __m512 v = load(head + i);
+      const __m512 v = _mm512_loadu_ps(head + i);
       const __m512 swapped = _mm512_permute_ps(v, 0xB1);
       const __m512 c = _mm512_permutexvar_ps(twice, _mm512_castps256_ps512(_mm256_loadu_ps(cos + i / 2)));
       const __m512 s = _mm512_permutexvar_ps(twice, _mm512_castps256_ps512(_mm256_loadu_ps(sin + i / 2)));
-      store(head + i, _mm512_mul_ps(by, _mm512_fmaddsub_ps(v, c, _mm512_mul_ps(swapped, s))));
+      store(turned + i, _mm512_mul_ps(by, _mm512_fmaddsub_ps(v, c, _mm512_mul_ps(swapped, s))));
     }
   }
 
@@ -196,19 +198,21 @@ struct Decoder : torch::CustomClassHolder {
                 const int64_t* slots, const Step& step) const {
     const int64_t T = qkv.size(0), width = qkv.size(1), G = H / K, context = keys.size(2);
     const float scale = 1.f / std::sqrt(float(D));
-    Tensor out = at::empty({T, H * D}, at::kBFloat16);
+    const Tensor queries = at::empty({T, H * D}, at::kBFloat16);
+    Tensor out = at::empty({T, H * D}, at::kFloat);
     const auto run = [&](Attention& attention, const Run& r, int64_t k) {
-      const bf16* queries[kQueries];
-      bf16* outs[kQueries];
+      const bf16* asked[kQueries];
+      float* outs[kQueries];
       int64_t counts[kQueries], n = 0;
       const int64_t at = (r.slot * K + k) * context * D;
       for (int64_t g = 0; g < G; g++)
         for (int64_t i = 0; i < r.count; i++) {
-          queries[n] = bits(qkv) + (r.first + i) * width + (k * G + g) * D;
-          outs[n] = bits(out) + (r.first + i) * H * D + (k * G + g) * D;
+          const int64_t head = (r.first + i) * H * D + (k * G + g) * D;
+          asked[n] = bits(queries) + head;
+          outs[n] = floats(out) + head;
           counts[n++] = r.start + i + 1;
           if (n == kQueries || (g + 1 == G && i + 1 == r.count)) {
-            attention(queries, counts, n, bits(keys) + at, bits(values) + at, D, outs);
+            attention(asked, counts, n, bits(keys) + at, bits(values) + at, D, outs);
             n = 0;
           }
         }
@@ -217,15 +221,14 @@ struct Decoder : torch::CustomClassHolder {
       Attention attention;
       for (int64_t u = from; u < to; u++) {
         const int64_t t = u / K, k = u % K, position = positions[t];
-        bf16* row = bits(qkv) + t * width;
+        const float* row = floats(qkv) + t * width;
         const float* cos = floats(cosines) + position * D / 2;
         const float* sin = floats(sines) + position * D / 2;
-        for (int64_t g = 0; g < G; g++) turn(row + (k * G + g) * D, cos, sin, scale);
-        bf16* key = row + (H + k) * D;
-        turn(key, cos, sin, 1.f);
+        for (int64_t g = 0; g < G; g++)
+          turn(row + (k * G + g) * D, cos, sin, scale, bits(queries) + t * H * D + (k * G + g) * D);
         const int64_t at = ((slots[t] * K + k) * context + position) * D;
-        std::memcpy(bits(keys) + at, key, D * sizeof(bf16));
-        std::memcpy(bits(values) + at, row + (H + K + k) * D, D * sizeof(bf16));
+        turn(row + (H + k) * D, cos, sin, 1.f, bits(keys) + at);
+        for (int64_t i = 0; i < D; i += 16) store(bits(values) + at + i, _mm512_loadu_ps(row + (H + K + k) * D + i));
         if (t < step.decoding) run(attention, {t, 1, slots[t], position}, k);
       }
     });
@@ -256,24 +259,24 @@ struct Decoder : torch::CustomClassHolder {
     Tensor made;  // by the part before, to be added to x
     for (size_t i = 0; i < layers.size(); i++) {
       const Layer& layer = layers[i];
-      const Tensor qkv = project(layer.qkv, T, size, step, [&](int64_t t, bf16* h) {
+      const Tensor qkv = project(layer.qkv, T, size, step, [&](int64_t t, float* h) {
         add_and_norm(x, made, layer.attention_norm, t, h);
       });
       const Tensor mixed = attend(qkv, keys[i], values[i], positions.data_ptr<int64_t>(), slots.data_ptr<int64_t>(), step);
-      made = project(layer.out, T, H * D, step, [&](int64_t t, bf16* h) {
-        std::memcpy(h, bits(mixed) + t * H * D, H * D * sizeof(bf16));
+      made = project(layer.out, T, H * D, step, [&](int64_t t, float* h) {
+        std::memcpy(h, floats(mixed) + t * H * D, H * D * sizeof(float));
       });
-      const Tensor gates = project(layer.gates, T, size, step, [&](int64_t t, bf16* h) {
+      const Tensor gates = project(layer.gates, T, size, step, [&](int64_t t, float* h) {
         add_and_norm(x, made, layer.mlp_norm, t, h);
       });
       const int64_t inner = gates.size(1) / 2;
-      made = project(layer.down, T, inner, step, [&](int64_t t, bf16* h) {
-        gate(bits(gates) + t * 2 * inner, inner, h);
+      made = project(layer.down, T, inner, step, [&](int64_t t, float* h) {
+        gate(floats(gates) + t * 2 * inner, inner, h);
       });
     }
-    Tensor h = at::empty({T, size}, at::kBFloat16);
+    Tensor h = at::empty({T, size}, at::kFloat);
     in_pieces(T, 16, [&](int64_t from, int64_t to) {
-      for (int64_t t = from; t < to; t++) add_and_norm(x, made, norm, t, bits(h) + t * size);
+      for (int64_t t = from; t < to; t++) add_and_norm(x, made, norm, t, floats(h) + t * size);
     });
     return h;
   }
@@ -287,14 +290,12 @@ struct Head : torch::CustomClassHolder {
     if (!eight_bits || tiles_allowed()) linear.weight = std::move(packed);
     if (bias.numel()) linear.bias = bias;
   }
+  // x [T, K] and the result [T, N], float32.
   Tensor product(const Tensor& x) const {
     const int64_t T = x.size(0), size = x.size(1);
     const Rows rows(T, size, linear.eight.defined());
     in_pieces(T, 8, [&](int64_t from, int64_t to) {
-      for (int64_t t = from; t < to; t++) {
-        std::memcpy(rows.row(t), bits(x) + t * size, size * sizeof(bf16));
-        rows.round(t);
-      }
+      for (int64_t t = from; t < to; t++) rows.take(t, floats(x) + t * size);
     });
     return linear(rows, [](const Tensor&, int64_t, int64_t) {});
   }

@@ -90,8 +90,8 @@ inline void turn(__m512& a, __m512& b) {
   }
 }
 
-// What a product reads of T rows of K numbers: in bfloat16, and in eight bits. `offsets` takes back
-// what the weights were raised by.
+// What products read of T rows of K numbers: in bfloat16, and in eight bits, which are rounded from
+// the numbers themselves. `offsets` takes back what the weights were raised by.
 struct Rows {
   int64_t count, size;
   at::Tensor plain, whole, scales, offsets;
@@ -106,16 +106,16 @@ struct Rows {
 
   bf16* row(int64_t t) const { return static_cast<bf16*>(plain.data_ptr()) + t * size; }
 
-  // Turn a row, which has been filled, and round it to eight bits.
-  void round(int64_t t) const {
+  // Take a row: rounded to bfloat16, and turned and rounded to eight bits.
+  void take(int64_t t, const float* from) const {
+    for (int64_t i = 0; i < size; i += 16) store(row(t) + i, _mm512_loadu_ps(from + i));
     if (!whole.defined()) return;
     const int64_t groups = size / kGroup;
-    const bf16* from = row(t);
     int8_t* to = static_cast<int8_t*>(whole.data_ptr()) + t * size;
     float* by = static_cast<float*>(scales.data_ptr()) + t * groups;
     int32_t* offset = static_cast<int32_t*>(offsets.data_ptr()) + t * groups;
     for (int64_t g = 0; g < groups; g++, from += kGroup, to += kGroup) {
-      __m512 a = load(from), b = load(from + 16);
+      __m512 a = _mm512_loadu_ps(from), b = _mm512_loadu_ps(from + 16);
       turn(a, b);
       const float most = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(a), _mm512_abs_ps(b)));
       const __m512 inverse = _mm512_set1_ps(most > 0 ? 127.f / most : 0.f);
@@ -208,6 +208,7 @@ inline void tile_block(const bf16* x, int64_t rows, int64_t K, const int8_t* wei
     config.rows[t] = t < tiles ? (t + 1 < tiles ? 16 : last_rows) : heights[t];
     config.columns[t] = config.rows[t] ? 64 : 0;
   }
+  asm volatile("" ::: "memory");  // the compiler is not told how much the next instruction reads
   _tile_loadconfig(&config);
   alignas(64) bf16 wide[512];
   _tile_zero(0);
@@ -218,6 +219,7 @@ inline void tile_block(const bf16* x, int64_t rows, int64_t K, const int8_t* wei
   for (int64_t step = 0; step < steps; step++) {
     _mm_prefetch((const char*)(weights + (step + 8) * 512), _MM_HINT_T0);
     widen(weights + step * 512, scales + step * 16, wide);
+    asm volatile("" ::: "memory");  // nor that this one does
     _tile_loadd(7, wide, 64);
     const bf16* at = x + step * kGroup;
     if (tiles == 1) { _tile_loadd(5, at, stride); _tile_dpbf16ps(0, 5, 7); continue; }
@@ -240,11 +242,11 @@ inline void tile_block(const bf16* x, int64_t rows, int64_t K, const int8_t* wei
 // ---- a product
 
 // y[:, c:c + 32] = x w^T + bias for c = 32 `columns`; y is [T, N].
-inline void multiply_columns(const Rows& x, const Eight& w, const at::Tensor& bias, int64_t columns, bf16* y) {
+inline void multiply_columns(const Rows& x, const Eight& w, const at::Tensor& bias, int64_t columns, float* y) {
   const int64_t T = x.count, K = w.inputs, N = w.outputs, steps = K / kGroup, first = columns * 32;
   const uint8_t* weights = static_cast<const uint8_t*>(w.weights.data_ptr()) + first * K;
   const bf16* scales = static_cast<const bf16*>(w.scales.data_ptr()) + first * steps;
-  const __mmask32 kept = N - first >= 32 ? ~0u : (1u << (N - first)) - 1;
+  const __mmask32 kept = N - first >= 32 ? ~0u : (1u << (N - first)) - 1;  // the last may be fewer
   __m512 added[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
   if (bias.defined()) {
     alignas(64) bf16 own[32] = {};
@@ -254,8 +256,9 @@ inline void multiply_columns(const Rows& x, const Eight& w, const at::Tensor& bi
   }
   alignas(64) float sums[kMostTileRows * 32];
   const auto finish = [&](int64_t t, const float* row) {
-    const __m512bh made = _mm512_cvtne2ps_pbh(_mm512_add_ps(_mm512_loadu_ps(row + 16), added[1]), _mm512_add_ps(_mm512_loadu_ps(row), added[0]));
-    _mm512_mask_storeu_epi16(y + t * N + first, kept, (__m512i)made);
+    float* out = y + t * N + first;
+    _mm512_mask_storeu_ps(out, kept & 0xFFFF, _mm512_add_ps(_mm512_loadu_ps(row), added[0]));
+    _mm512_mask_storeu_ps(out + 16, kept >> 16, _mm512_add_ps(_mm512_loadu_ps(row + 16), added[1]));
   };
 #ifdef __AMX_BF16__
   if (tiles_allowed()) {
