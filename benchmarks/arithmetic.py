@@ -17,41 +17,26 @@ import time
 from pathlib import Path
 
 import torch
+from engine_forms import FORMS, engine
 
 from tunery.datasets.text import TextStream
-from tunery.datasets.tokenizer import TextTokenizer
-from tunery.engine.adapters import AdapterStack
-from tunery.engine.native import adopt
 from tunery.engine.row import Row
 from tunery.engine.sampling import Sampling
 from tunery.engine.scheduler import Scheduler, idle_callback
 from tunery.engine.seats import Limits
-from tunery.model import native
 from tunery.model.adapter_file import AdapterWeights
-from tunery.model.base import compute_dtype, load_base
 from tunery.settings import Settings
-from tunery.wiring.engine import SHARE_OF_PROOF, native_folder
 from tunery.wiring.storage import open_directory, renderer_of
 
-FORMS = {"torch, bfloat16": "torch", "native, bfloat16": "native", "native, eight bits": "eight"}
+NAMES = ("torch, bfloat16", "native, bfloat16", "native, eight bits")
 ROWS = (1, 8, 32)
 PROMPT, STEPS, ADAPTERS, RANK = 130, 48, 8, 16
 
 
-def engine(form: str) -> tuple[Scheduler, TextTokenizer]:
-    """Return a scheduler that computes in that form, with its adapters."""
-    settings = Settings()
-    base = open_directory(settings).base()
-    tokenizer = renderer_of(base).tokenizer
-    network = load_base(Path(base.path), compute_dtype())
-    stack = AdapterStack(network, ADAPTERS, RANK, 2**30)
-    limits = Limits(max(ROWS), 1024, 256, 512, 60.0, 2**31)
-    scheduler = Scheduler(network, stack, tokenizer, limits)
-    if form != "torch":
-        folder = native_folder(settings)
-        native.build(folder) if native.built(folder) is None else None
-        mean = SHARE_OF_PROOF * settings.training.proof_mean
-        adopt(scheduler, network, folder, eight_bits=form == "eight", most_apart=mean)
+def with_adapters(form: str) -> Scheduler:
+    """Return an engine of that form, and its adapters in place."""
+    scheduler = engine(Settings(), form, ADAPTERS, Limits(max(ROWS), 1024, 256, 512, 60.0, 2**31))
+    stack = scheduler.adapters
     generator = torch.Generator().manual_seed(4)
 
     def numbers(*shape: int) -> torch.Tensor:
@@ -62,13 +47,13 @@ def engine(form: str) -> tuple[Scheduler, TextTokenizer]:
             name: (numbers(RANK, k), numbers(n, RANK)) for name, (n, k) in stack.shapes.items()
         }
         stack.load(str(number), AdapterWeights(RANK, 2.0 * RANK, layers))
-    scheduler.warm_up()
-    return scheduler, tokenizer
+    return scheduler
 
 
 def measure(form: str) -> dict[str, float]:
     """Return the milliseconds of a step at each number of rows, and of a prompt's token."""
-    scheduler, tokenizer = engine(form)
+    tokenizer = renderer_of(open_directory(Settings()).base()).tokenizer
+    scheduler = with_adapters(form)
     generator, found = torch.Generator().manual_seed(5), {}
     for name, tuned in (("base", False), ("8 adapters", True)):
         for count in ROWS:
@@ -109,7 +94,7 @@ def main() -> None:
         return
     measured: dict[str, list[dict[str, float]]] = {}
     for _ in range(options.repeats):
-        for name, form in FORMS.items():
+        for name, form in zip(NAMES, FORMS, strict=True):
             for threads in sorted({1, os.cpu_count() or 1}):
                 command = [sys.executable, __file__, "--form", form]
                 env = {**os.environ, "OMP_NUM_THREADS": str(threads)}

@@ -10,7 +10,6 @@ publishing check is there to find, each against transformers + PEFT in fp32 with
 
 import argparse
 import json
-import math
 import os
 import platform
 import sys
@@ -21,25 +20,23 @@ from pathlib import Path
 os.environ.update(HF_HUB_OFFLINE="1", TQDM_DISABLE="1")
 
 import torch
+from engine_forms import FORMS, engine
 
 from tunery.domain.jobs import Adapter, Job, JobStatus
 from tunery.domain.ports.training import ProofRequest
 from tunery.domain.tenants import Tenant
 from tunery.engine.adapters import AdapterStack
-from tunery.engine.native import adopt
 from tunery.engine.row import Row
 from tunery.engine.sampling import Sampling
-from tunery.engine.scheduler import Scheduler, idle_callback
+from tunery.engine.scheduler import idle_callback
 from tunery.engine.seats import Limits
-from tunery.model import adapter_file, native
+from tunery.model import adapter_file
 from tunery.model.adapter_file import AdapterWeights
-from tunery.model.base import compute_dtype, load_base
 from tunery.services.publishing import compare, proof_texts
 from tunery.settings import Settings
 from tunery.storage.blobs import LocalBlobStore
 from tunery.storage.database import Database
 from tunery.training.reference import PeftReference
-from tunery.wiring.engine import native_folder
 from tunery.wiring.storage import open_blobs, open_database, open_directory, renderer_of
 
 Scores = list[list[float]]
@@ -89,7 +86,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=Path, default=Path("tunery-data"))
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--arithmetic", choices=("torch", "native", "eight"), default="eight")
+    parser.add_argument("--arithmetic", choices=FORMS, default="eight")
     options = parser.parse_args()
     settings = Settings(data=options.data)
     database, blobs = open_database(settings), open_blobs(settings)
@@ -105,15 +102,9 @@ def main() -> None:
     request = ProofRequest(base.name, base.digest, (right,), texts)
     expected = PeftReference(blobs, Path(base.path), 0).score(request)[0]
 
-    network = load_base(Path(base.path), compute_dtype())
-    stack = AdapterStack(network, 4, 32, 2**30)
-    scheduler = Scheduler(
-        network, stack, renderer_of(base).tokenizer, Limits(16, 2048, 999, 512, 1.0, 2**30)
-    )
-    if options.arithmetic != "torch":
-        built = native.build(native_folder(settings)).parent
-        eight_bits = options.arithmetic == "eight"
-        adopt(scheduler, network, built, eight_bits=eight_bits, most_apart=math.inf)
+    limits = Limits(16, 2048, 999, 512, 1.0, 2**30)
+    scheduler = engine(settings, options.arithmetic, 4, limits)
+    stack = scheduler.adapters
 
     def served(weights: AdapterWeights | None) -> Scores:
         if weights is not None:

@@ -18,7 +18,7 @@ from tunery.model.sharing import EngineShare
 from tunery.settings import Settings
 from tunery.wiring.storage import open_directory, renderer_of, sharing_folder
 
-SHARE_OF_PROOF = 0.6  # that eight bits may take of the publishing check's mean
+_SHARE_OF_PROOF = 0.6  # that eight bits may take of the publishing check's mean
 
 
 def build_engine(settings: Settings) -> tuple[FastAPI, Scheduler, str, str]:
@@ -57,7 +57,7 @@ def build_engine(settings: Settings) -> tuple[FastAPI, Scheduler, str, str]:
                 network,
                 native_folder(settings),
                 eight_bits=wanted.eight_bit,
-                most_apart=SHARE_OF_PROOF * settings.training.proof_mean,
+                most_apart=_SHARE_OF_PROOF * settings.training.proof_mean,
             )
         scheduler.warm_up()
         return scheduler
