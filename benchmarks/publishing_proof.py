@@ -135,9 +135,10 @@ def main() -> None:
         earlier = weights_of(blobs, checkpoints[-2].adapter, stack)
         cases.insert(3, ("wrong: the epoch before", lambda: earlier))
     rows: list[tuple[str, float, float]] = []
-    print(f"{'served':34} {'mean':>8} {'max':>8}   over {sum(len(t) - 1 for t in texts)} tokens")
+    counted = compare(expected, expected, texts).tokens
+    print(f"{'served':34} {'mean':>8} {'max':>8}   over {counted} tokens")
     for name, make in cases:
-        proof = compare(served(make()), expected)
+        proof = compare(served(make()), expected, texts)
         print(f"{name:34} {proof.mean:8.4f} {proof.maximum:8.4f}")
         rows.append((name, proof.mean, proof.maximum))
     if options.json:

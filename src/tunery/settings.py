@@ -118,8 +118,8 @@ class TrainingSettings(BaseModel):
     )
     snapshot_s: float = Field(60.0, gt=0, description="seconds between resume points")
     proof_sequences: int = Field(16, ge=1, le=256, description="held-out texts of the proof")
-    proof_mean: float = Field(0.2, gt=0, description="mean log-probability difference allowed")
-    proof_max: float = Field(2.5, gt=0, description="largest log-probability difference allowed")
+    proof_mean: float = Field(0.12, gt=0, description="mean log-probability difference allowed")
+    proof_max: float = Field(1.5, gt=0, description="largest log-probability difference allowed")
 
 
 class WandbSettings(BaseModel):

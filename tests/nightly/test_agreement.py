@@ -163,8 +163,11 @@ def test_served_log_probabilities_are_those_of_the_reference(
     with Server(tmp_path, models, base=DEFAULT_BASE, **REAL):
         said = asyncio.run(ask())
     expected = agreement.references(Path(base.path), blobs, texts)
+    token_ids = [text.token_ids for text in texts]
     proofs = {
-        f"{kind}, {how}": compare(scores[place :: len(KINDS)], expected[place :: len(KINDS)])
+        f"{kind}, {how}": compare(
+            *(one[place :: len(KINDS)] for one in (scores, expected, token_ids))
+        )
         for place, kind in enumerate(KINDS)
         for how, scores in (("alone", said.alone), ("mixed", said.mixed))
     }
@@ -172,7 +175,7 @@ def test_served_log_probabilities_are_those_of_the_reference(
         proofs[f"answers' own tokens, {how}"] = agreement.made_proof(
             Path(base.path), blobs, renderer.tokenizer, wanted, made
         )
-    between = compare(said.alone, said.mixed)
+    between = compare(said.alone, said.mixed, token_ids)
     limits = settings.training
     tolerance = Tolerance(limits.proof_mean, limits.proof_max, HELD_OUT)
     figures.keep(

@@ -91,7 +91,7 @@ def publish_job(
     adapters = tuple(checkpoint.adapter for checkpoint in checkpoints)
     expected = reference(ProofRequest(job.base, job.base_digest, adapters, texts))
     served = [score(texts, job.base_digest, adapter) for adapter in adapters]
-    proofs = [compare(one, other) for one, other in zip(served, expected, strict=True)]
+    proofs = [compare(one, other, texts) for one, other in zip(served, expected, strict=True)]
     worst = max(proofs, key=lambda proof: (proof.mean, proof.maximum))
     failed = next((proof for proof in proofs if not proof.within(tolerance)), None)
     if failed is not None:
@@ -117,16 +117,42 @@ def proof_texts(
     return tuple(texts)
 
 
-def compare(served: Sequence[Sequence[float]], expected: Sequence[Sequence[float]]) -> Proof:
-    """Return mean and maximum of |served - expected| over all tokens of all sequences."""
+def compare(
+    served: Sequence[Sequence[float]],
+    expected: Sequence[Sequence[float]],
+    texts: Sequence[Sequence[int]] = (),
+) -> Proof:
+    """Return mean and maximum of |served - expected| over all tokens of all sequences.
+
+    With the sequences' `texts`, what several begin with is counted once: a template's own words
+    before every conversation would outweigh all that is said in it.
+    """
     differences = [
-        abs(a - b)
+        [abs(a - b) for a, b in zip(left, right, strict=True)]
         for left, right in zip(served, expected, strict=True)
-        for a, b in zip(left, right, strict=True)
     ]
-    if not differences or not all(map(math.isfinite, differences)):
-        return Proof(float("nan"), float("nan"), len(differences))
-    return Proof(sum(differences) / len(differences), max(differences), len(differences))
+    if texts:
+        repeated = repeated_tokens(texts)
+        counted = [d for row, skip in zip(differences, repeated, strict=True) for d in row[skip:]]
+    else:
+        counted = [d for row in differences for d in row]
+    if not counted or not all(math.isfinite(d) for row in differences for d in row):
+        return Proof(float("nan"), float("nan"), len(counted))
+    return Proof(sum(counted) / len(counted), max(counted), len(counted))
+
+
+def repeated_tokens(texts: Sequence[Sequence[int]]) -> list[int]:
+    """Return how many scored tokens of each text an earlier one begins with too.
+
+    A text's first token is not scored: nothing comes before it.
+    """
+    seen: set[tuple[int, ...]] = set()
+    found = []
+    for text in texts:
+        beginnings = [tuple(text[:end]) for end in range(2, len(text) + 1)]
+        found.append(sum(beginning in seen for beginning in beginnings))
+        seen.update(beginnings)
+    return found
 
 
 def _refuse(database: Database, task: Task, proof: Proof, tolerance: Tolerance) -> None:

@@ -131,27 +131,56 @@ def test_a_product_of_eight_bits_is_that_of_the_rounded_numbers(rows: int, outpu
     if torch.ops.tunery.has_tiles():
         used_x, used_weight = x.bfloat16().double(), weight.double()
         if rows <= 64:
-            used_weight = rounded(used_weight, kept_scales=True)
+            used_weight = rounded(used_weight)
     else:  # every 32 turned by the matrix with -1 where two numbers share an odd count of bits
         turning = torch.tensor(
             [[(-1.0) ** (i & j).bit_count() for j in range(32)] for i in range(32)]
         ).double()
-        used_x = rounded((x.double().view(-1, 32) @ turning).view(rows, 160), kept_scales=False)
+        used_x = rounded((x.double().view(-1, 32) @ turning).view(rows, 160))
         turned = (weight.double().view(-1, 32) @ turning / 32).view(outputs, 160)
-        used_weight = rounded(turned, kept_scales=True)
+        plain = weight.double().view(outputs, -1, 32)
+        level = (plain.amax(2, keepdim=True) - plain.amin(2, keepdim=True)) / 15 / 32
+        used_weight = rounded(turned, level, level / 2)
     wanted = used_x @ used_weight.t() + bias.double()
     # A number at the border of two may be rounded to either: one part in 127 of some 13, by a
     # weight that is turned to some 0.2.
     torch.testing.assert_close(head.product(x).double(), wanted, rtol=1e-4, atol=0.03)
 
 
-def rounded(numbers: Tensor, *, kept_scales: bool) -> Tensor:
-    """Return whole numbers of eight bits times the scale of their 32, which may be bfloat16."""
+def rounded(numbers: Tensor, *others: Tensor) -> Tensor:
+    """Return whole numbers of eight bits times the scale of their 32.
+
+    The scale is that of the largest number or, where more is kept so, one of the others'.
+    """
     groups = numbers.view(len(numbers), -1, 32)
-    scale = groups.abs().amax(2, keepdim=True) / 127
-    if kept_scales:
-        scale = scale.bfloat16().double()
-    return ((groups / scale).round().clamp(-127, 127) * scale).view(numbers.shape)
+    largest = groups.abs().amax(2, keepdim=True) / 127
+    # Weights' scales are kept in half precision.
+    scales = [(scale * 1024).half().double() / 1024 for scale in (largest, *others)]
+    kept = [(groups / scale).round().clamp(-127, 127) * scale for scale in (scales if others else [largest])]
+    lost = torch.stack([(one - groups).square().sum(2) for one in kept])
+    best = lost.argmin(0)[None, ..., None].expand(1, *groups.shape)
+    return torch.stack(kept).gather(0, best)[0].view(numbers.shape)
+
+
+@pytest.mark.usefixtures("operations")
+def test_weights_that_come_from_four_bits_lose_half_as_much() -> None:
+    if torch.ops.tunery.has_tiles():
+        pytest.skip("weights are not turned for products in tiles")
+    generator = torch.Generator().manual_seed(0)
+    levels = torch.randint(0, 16, (96, 10, 32), generator=generator).double()
+    levels[..., 0], levels[..., 1] = 0, 15
+    sizes = torch.rand(96, 10, 1, generator=generator).double() * 0.02 + 0.01
+    fours = ((levels - 7.2) * sizes).view(96, 320)
+    others = torch.randn(96, 320, generator=generator).double() * fours.std()
+    # One number in each 32, so that a row turned has 32 equal ones and loses nothing.
+    x = torch.eye(320)[::32].contiguous()
+    lost = []
+    for weight in (fours.bfloat16(), others.bfloat16()):
+        laid_out = torch.ops.mkldnn._reorder_linear_weight(weight, None)
+        head = torch.classes.tunery.Head(weight, laid_out, torch.empty(0), True)
+        wanted = weight.double()[:, ::32].t()
+        lost.append(float((head.product(x).double() - wanted).square().mean().sqrt()))
+    assert lost[0] < lost[1] / 1.7  # what is left: bfloat16 itself, and the sum of each 32
 
 
 @pytest.mark.usefixtures("operations")

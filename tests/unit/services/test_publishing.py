@@ -24,6 +24,19 @@ def test_the_proof_is_mean_and_maximum_over_all_tokens() -> None:
     assert compare(expected, served) == compare(served, expected)
 
 
+def test_what_texts_begin_with_together_is_counted_once() -> None:
+    texts = [[7, 8, 9, 1], [7, 8, 9, 2, 3], [7, 8], [6, 8, 9], [7, 8, 9, 2, 4]]
+    expected = [[0.0] * (len(text) - 1) for text in texts]
+    # Counted: 8, 9, 1; then 2, 3; nothing; 8 and 9 after a 6; then the last 4.
+    served = [[1.0, 2.0, 3.0], [50.0, 50.0, 4.0, 5.0], [50.0], [6.0, 7.0], [50.0, 50.0, 50.0, 8.0]]
+    assert compare(served, expected, texts) == Proof(mean=36 / 8, maximum=8.0, tokens=8)
+
+
+def test_a_number_that_is_not_finite_counts_where_it_is_repeated_too() -> None:
+    proof = compare([[0.0], [NAN]], [[0.0], [0.0]], [[7, 8], [7, 8]])
+    assert not proof.within(Tolerance(mean=INF, maximum=INF, sequences=16))
+
+
 @pytest.mark.parametrize("broken", [NAN, INF, -INF])
 @pytest.mark.parametrize("both", [True, False])
 def test_a_number_that_is_not_finite_is_never_within(broken: float, both: bool) -> None:

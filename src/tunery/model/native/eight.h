@@ -15,7 +15,9 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <tuple>
 #include <utility>
+#include <vector>
 
 #include "vectors.h"
 
@@ -47,26 +49,61 @@ inline at::Tensor turning() {
 }
 
 // Weights of sixteen outputs at a time, [N / 16][K / 32][32 * 16], and a scale for each output and
-// 32. Without tiles a weight is kept 128 higher, without a sign, as [8 fours of k][16 outputs][4];
-// with them as it is, as [16 pairs of k][16 outputs][2].
+// 32, in half precision and raised by `kRaised`: the precision of halves ends at 6e-5. Without tiles
+// a weight is kept 128 higher, without a sign, as [8 fours of k][16 outputs][4]; with them as it is,
+// as [16 pairs of k][16 outputs][2].
 struct Eight {
   at::Tensor weights, scales;
   int64_t outputs = 0, inputs = 0;
   bool defined() const { return weights.defined(); }
 };
 
+using half = c10::Half;
+constexpr float kRaised = 1024;
+inline __m512 load(const half* p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p)); }
+
+// Groups of 32 as whole numbers, and the scales that give the least squared errors; [N, K / 32, 32].
+//
+// The largest number becomes 127. But many a base comes from four bits, as min + n * level with n
+// from 0 to 15: sums and differences of 32 of those are whole numbers of levels, but for their sum,
+// and a scale that divides a level has nothing to round. Scales are rounded before they are used.
+inline std::pair<at::Tensor, at::Tensor> whole_numbers(const at::Tensor& groups) {
+  const bool turns = !tiles_allowed();
+  const at::Tensor turned = turns ? groups.matmul(turning()) / kGroup : groups;
+  const auto with = [&](const at::Tensor& wanted) {
+    const at::Tensor scale = (wanted.clamp(1e-10, 60) * kRaised).to(at::kHalf);
+    const at::Tensor exact = scale.to(at::kFloat) / kRaised;
+    const at::Tensor whole = (turned / exact).round_().clamp_(-127, 127);
+    return std::make_tuple(whole, scale, (whole * exact).sub_(turned).square_().sum(2, true));
+  };
+  auto [whole, scale, error] = with(turned.abs().amax(2, true) / 127);
+  const at::Tensor level = (groups.amax(2, true) - groups.amin(2, true)) / (15 * kGroup);
+  for (const int parts : {1, 2}) {
+    if (!turns) break;
+    const auto [other, its_scale, its_error] = with(level / parts);
+    const at::Tensor better = its_error < error;
+    whole = at::where(better, other, whole);
+    scale = at::where(better, its_scale, scale);
+    error = at::minimum(its_error, error);
+  }
+  return {whole, scale.squeeze(2)};
+}
+
 inline Eight eight_bit(const at::Tensor& weight) {
-  const int64_t N = weight.size(0), K = weight.size(1), padded = (N + 31) / 32 * 32;
-  at::Tensor groups = at::constant_pad_nd(weight.to(at::kFloat), {0, 0, 0, padded - N}).view({padded, K / kGroup, kGroup});
-  if (!tiles_allowed()) groups = groups.matmul(turning()) / kGroup;
-  // A scale is rounded before it is used: its rounding costs no precision.
-  const at::Tensor scales = (groups.abs().amax(2) / 127).clamp_min(1e-30).to(at::kBFloat16);
-  const at::Tensor whole = (groups / scales.to(at::kFloat).unsqueeze(2)).round().clamp(-127, 127);
-  const int64_t together = tiles_allowed() ? 2 : 4;
-  const at::Tensor numbers = tiles_allowed() ? whole.to(at::kChar) : (whole + 128).to(at::kByte);
+  constexpr int64_t outputs_at_once = 1024;  // what is made on the way is small
+  const int64_t N = weight.size(0), K = weight.size(1), padded = (N + 31) / 32 * 32, together = tiles_allowed() ? 2 : 4;
+  std::vector<at::Tensor> weights, scales;
+  for (int64_t first = 0; first < padded; first += outputs_at_once) {
+    const int64_t count = std::min(outputs_at_once, padded - first), kept = std::min(count, N - first);
+    const at::Tensor part = at::constant_pad_nd(weight.narrow(0, first, kept).to(at::kFloat), {0, 0, 0, count - kept});
+    const auto [whole, scale] = whole_numbers(part.view({count, K / kGroup, kGroup}));
+    const at::Tensor numbers = tiles_allowed() ? whole.to(at::kChar) : (whole + 128).to(at::kByte);
+    weights.push_back(numbers.view({count / 16, 16, K / kGroup, kGroup / together, together}).permute({0, 2, 3, 1, 4}).contiguous());
+    scales.push_back(scale.view({count / 16, 16, K / kGroup}).permute({0, 2, 1}).contiguous());
+  }
   Eight made;
-  made.weights = numbers.view({padded / 16, 16, K / kGroup, kGroup / together, together}).permute({0, 2, 3, 1, 4}).contiguous();
-  made.scales = scales.view({padded / 16, 16, K / kGroup}).permute({0, 2, 1}).contiguous();
+  made.weights = at::cat(weights);
+  made.scales = at::cat(scales);
   made.outputs = N;
   made.inputs = K;
   return made;
@@ -94,7 +131,7 @@ inline void turn(__m512& a, __m512& b) {
 // the numbers themselves. `offsets` takes back what the weights were raised by.
 struct Rows {
   int64_t count, size;
-  at::Tensor plain, whole, scales, offsets;
+  at::Tensor plain, whole, scales, offsets;  // a scale makes up for what weights' are raised by
 
   Rows(int64_t rows, int64_t inputs, bool eight) : count(rows), size(inputs) {
     plain = at::empty({rows, inputs}, at::kBFloat16);
@@ -123,7 +160,7 @@ struct Rows {
       const __m512i d = _mm512_cvtps_epi32(_mm512_mul_ps(b, inverse));
       _mm_storeu_si128((__m128i*)to, _mm512_cvtsepi32_epi8(c));
       _mm_storeu_si128((__m128i*)(to + 16), _mm512_cvtsepi32_epi8(d));
-      by[g] = most / 127.f;
+      by[g] = most / (127.f * kRaised);
       offset[g] = -128 * _mm512_reduce_add_epi32(_mm512_add_epi32(c, d));
     }
   }
@@ -133,7 +170,7 @@ struct Rows {
 
 // R rows against 32 outputs, whose sums stay in registers: a count known here allows that.
 template <int R>
-void multiply(const int8_t* x, const float* scales, const int32_t* offsets, int64_t K, const uint8_t* w, const bf16* by, float* out) {
+void multiply(const int8_t* x, const float* scales, const int32_t* offsets, int64_t K, const uint8_t* w, const half* by, float* out) {
   const int64_t groups = K / kGroup, next = groups * 512;
   __m512 sums[R][2];
 #pragma GCC unroll 8
@@ -169,7 +206,7 @@ void multiply(const int8_t* x, const float* scales, const int32_t* offsets, int6
   }
 }
 
-using Multiply = void (*)(const int8_t*, const float*, const int32_t*, int64_t, const uint8_t*, const bf16*, float*);
+using Multiply = void (*)(const int8_t*, const float*, const int32_t*, int64_t, const uint8_t*, const half*, float*);
 template <int... R>
 constexpr std::array<Multiply, sizeof...(R)> multiply_table(std::integer_sequence<int, R...>) {
   return {multiply<R + 1>...};
@@ -181,10 +218,10 @@ constexpr auto kMultiply = multiply_table(std::make_integer_sequence<int, kRowsA
 
 #ifdef __AMX_BF16__
 // Sixteen pairs of k for sixteen outputs: bfloat16 numbers, laid out as a tile wants them.
-inline void widen(const int8_t* from, const bf16* scales, bf16* to) {
+inline void widen(const int8_t* from, const half* scales, bf16* to) {
   const __m512i twice_low = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
   const __m512i twice_high = _mm512_add_epi32(twice_low, _mm512_set1_epi32(8));
-  const __m512 all = load(scales);
+  const __m512 all = _mm512_mul_ps(load(scales), _mm512_set1_ps(1 / kRaised));
   const __m512 low = _mm512_permutexvar_ps(twice_low, all);
   const __m512 high = _mm512_permutexvar_ps(twice_high, all);
   for (int pair = 0; pair < 16; pair++, from += 32, to += 32) {
@@ -197,7 +234,7 @@ inline void widen(const int8_t* from, const bf16* scales, bf16* to) {
 }
 
 // Up to four tiles of rows against sixteen outputs.
-inline void tile_block(const bf16* x, int64_t rows, int64_t K, const int8_t* weights, const bf16* scales, float* out) {
+inline void tile_block(const bf16* x, int64_t rows, int64_t K, const int8_t* weights, const half* scales, float* out) {
   const int64_t steps = K / kGroup;
   const int tiles = (rows + 15) / 16;
   TileConfig config;
@@ -245,7 +282,7 @@ inline void tile_block(const bf16* x, int64_t rows, int64_t K, const int8_t* wei
 inline void multiply_columns(const Rows& x, const Eight& w, const at::Tensor& bias, int64_t columns, float* y) {
   const int64_t T = x.count, K = w.inputs, N = w.outputs, steps = K / kGroup, first = columns * 32;
   const uint8_t* weights = static_cast<const uint8_t*>(w.weights.data_ptr()) + first * K;
-  const bf16* scales = static_cast<const bf16*>(w.scales.data_ptr()) + first * steps;
+  const half* scales = static_cast<const half*>(w.scales.data_ptr()) + first * steps;
   const __mmask32 kept = N - first >= 32 ? ~0u : (1u << (N - first)) - 1;  // the last may be fewer
   __m512 added[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
   if (bias.defined()) {
