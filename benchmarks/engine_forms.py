@@ -24,6 +24,13 @@ def engine(settings: Settings, form: str, places: int, limits: Limits) -> Schedu
     scheduler = Scheduler(network, stack, renderer_of(base).tokenizer, limits)
     if form != "torch":
         folder = native.build(native_folder(settings)).parent
-        adopt(scheduler, network, folder, eight_bits=form == "eight", most_apart=math.inf)
+        adopt(
+            scheduler,
+            network,
+            folder,
+            eight_bits=form == "eight",
+            most_apart=math.inf,
+            tell=lambda arithmetic: None,
+        )
     scheduler.warm_up()
     return scheduler

@@ -23,6 +23,7 @@ from support.server import (
     tuned_model,
     upload,
 )
+from tunery.model.base import compute_dtype
 
 STEPS, EPOCHS, PER_EPOCH = 12, 4, 3
 NAME = r"ft:gpt-3\.5-turbo:personal:acceptance:[A-Za-z0-9]{8}"
@@ -154,6 +155,7 @@ def test_each_answer_says_which_weights_gave_it_and_the_models_page_says_the_sam
     checkpoints = client.fine_tuning.jobs.checkpoints.list(tuned.job.id).data
     names = ["tiny", BASE, *(one.fine_tuned_model_checkpoint for one in checkpoints)]
     told: list[str] = []
+    arithmetic = str(compute_dtype()).removeprefix("torch.")
     for name in names:
         page = client.models.retrieve(name).model_dump()["tunery"]
         adapter = "base" if page["adapter_digest"] is None else page["adapter_digest"][:10]
@@ -170,7 +172,7 @@ def test_each_answer_says_which_weights_gave_it_and_the_models_page_says_the_sam
             ],
         ]
         assert set(answered) == {page["system_fingerprint"]} == {expected}
-        assert page["engine"] == f"tunery-{tunery.__version__}"
+        assert page["engine"] == f"tunery-{tunery.__version__}-torch-{arithmetic}"
         told.append(expected)
     assert told[0] == told[1]  # one base under two names
     assert len(set(told[1:])) == len(told[1:]) == 4

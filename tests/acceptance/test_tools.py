@@ -185,6 +185,24 @@ def test_a_call_that_is_cut_off_says_so(client: OpenAI, caller: str) -> None:
     )
 
 
+def test_of_a_mark_that_is_cut_off_nothing_is_shown(client: OpenAI) -> None:
+    choice = chat(client, BASE, tool_choice="required", max_tokens=4).choices[0]
+    assert (choice.finish_reason, choice.message.tool_calls) == ("length", None)
+    assert not choice.message.content
+
+
+def test_a_stop_string_within_arguments_cuts_the_call_off(client: OpenAI, caller: str) -> None:
+    for stream in (False, True):
+        made = chat(client, caller, stop=[ARGUMENTS[3:7]], stream=stream)
+        if stream:
+            (reason,) = {one.choices[0].finish_reason for one in made} - {None}
+        else:
+            reason = made.choices[0].finish_reason
+            (call,) = made.choices[0].message.tool_calls
+            assert call.function.arguments == ARGUMENTS[:3]
+        assert reason == "stop"
+
+
 def test_the_deprecated_form_is_answered_in_its_own(client: OpenAI, caller: str) -> None:
     functions = [tool["function"] for tool in TOOLS]
     asked = chat(client, caller, tools=openai.omit, functions=functions).choices[0]

@@ -163,10 +163,12 @@ def test_served_log_probabilities_are_those_of_the_reference(
     with Server(tmp_path, models, base=DEFAULT_BASE, **REAL):
         said = asyncio.run(ask())
     expected = agreement.references(Path(base.path), blobs, texts)
-    token_ids = [text.token_ids for text in texts]
+    token_ids = [text.ids for text in texts]
     proofs = {
         f"{kind}, {how}": compare(
-            *(one[place :: len(KINDS)] for one in (scores, expected, token_ids))
+            scores[place :: len(KINDS)],
+            expected[place :: len(KINDS)],
+            token_ids[place :: len(KINDS)],
         )
         for place, kind in enumerate(KINDS)
         for how, scores in (("alone", said.alone), ("mixed", said.mixed))

@@ -24,10 +24,11 @@ class HeardCall:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How an answer's calls are read: their form, and the functions that may be called."""
+    """How an answer's calls are read: their form, who may be called, and whether one must be."""
 
     form: CallForm
     names: Sequence[str]
+    required: bool = False
 
 
 class Heard:
@@ -37,7 +38,11 @@ class Heard:
     """
 
     def __init__(self, reading: Reading | None) -> None:
-        self._parser = None if reading is None else CallParser(reading.form, reading.names)
+        self._parser = (
+            None
+            if reading is None
+            else CallParser(reading.form, reading.names, required=reading.required)
+        )
         self._untold: deque[TokenLogprob] = deque()
         self._said_bytes = 0
         self._told_bytes = 0
@@ -45,6 +50,11 @@ class Heard:
         self.calls: list[HeardCall] = []
         self.logprobs: list[TokenLogprob] = []
         self.finish_reason: str | None = None
+
+    @property
+    def cut_off(self) -> bool:
+        """Return whether the answer ended within a call, by its length or a stop string."""
+        return self._parser is not None and self._parser.within_call
 
     def take(self, delta: Delta) -> tuple[list[Piece], list[TokenLogprob]]:
         """Return what the engine's next piece makes certain, and of which tokens its text is."""

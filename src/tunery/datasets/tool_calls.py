@@ -39,13 +39,16 @@ Piece = Said | CallBegun | Arguments
 class CallParser:
     """Reads one answer. `names` are those of the functions that may be called.
 
+    With `required`, the answer has to call: what may still become a call's marks is no text.
+
     White space before a call is not text, and what follows the last one is not read: calls end an
     answer. One that is cut off within a call's marks has nothing of that call; one that is cut off
     within its arguments has those.
     """
 
-    def __init__(self, form: CallForm, names: Sequence[str]) -> None:
+    def __init__(self, form: CallForm, names: Sequence[str], *, required: bool = False) -> None:
         form = form.shown()
+        self._required = required
         self._form = form
         self._marker = form.marker
         self._openings = {f"{form.opening}{name}{form.between}": name for name in names}
@@ -67,13 +70,19 @@ class CallParser:
             pass
         return pieces
 
+    @property
+    def within_call(self) -> bool:
+        """Return whether a call's arguments have begun and not ended."""
+        return self._arguments is not None
+
     def close(self) -> list[Piece]:
         """Return what was held back, at the end of the answer."""
         held, self._held = self._held, ""
         marks = held.strip()
         if self._arguments is not None or self._between_calls or self._ended:
             return []
-        if marks.startswith(self._marker) and _head(marks, 0, self._openings) is None:
+        certain = self._required or marks.startswith(self._marker)
+        if certain and _head(marks, 0, self._openings) is None:
             return []
         return [Said(held)] if held else []
 

@@ -75,7 +75,8 @@ class TunedModel:
 def fingerprint(base_digest: str, adapter_digest: str | None, engine: str) -> str:
     """Return which weights answer, and what computes them, as `system_fingerprint` says it.
 
-    Two answers with the same fingerprint came from the same weights: ten digits of SHA-256 each.
+    Two answers with the same fingerprint came from the same weights, ten digits of SHA-256 each, in
+    the same arithmetic.
     """
     adapter = "base" if adapter_digest is None else adapter_digest[:10]
     return f"fp_{base_digest[:10]}_{adapter}_{engine}"

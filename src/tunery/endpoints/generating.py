@@ -85,7 +85,8 @@ class Generating:
     @property
     def fingerprint(self) -> str:
         """Return which weights answer, and what computes them; the model's page says the same."""
-        return self.prepared.model.fingerprint(self._parts.engine.version)
+        model = self.prepared.model
+        return model.fingerprint(self._parts.engine.version(model.base.digest))
 
     async def start(self) -> None:
         """Wait for the first piece; raise what the engine refuses with."""

@@ -29,11 +29,12 @@ def adopt(
     *,
     eight_bits: bool,
     most_apart: float,
+    tell: Callable[[str], None],
 ) -> None:
     """Have native operations used as soon as they can be; call it on the scheduler's thread.
 
     `folder` keeps what is compiled. `most_apart` is how far, on average, eight bits may take a
-    log-probability from where bfloat16 has it.
+    log-probability from where bfloat16 has it. `tell` hears what is computed in from then on.
     """
     decoder = network.decoder.fused
     if decoder is None or not decoder.takes_native():
@@ -54,6 +55,7 @@ def adopt(
         if eight:
             decoder.keep_eight_bits_only()
         give_back()
+        tell("native-int8" if eight else "native-bfloat16")
         logger().info("native operations are used", eight_bits=eight)
 
     path = native.built(folder)

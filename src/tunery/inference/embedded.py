@@ -23,6 +23,7 @@ from tunery.domain.ports.engine import (
 )
 from tunery.inference.connection import LOST, EngineConnection, cut_off
 from tunery.inference.lines import lines
+from tunery.inference.places import Arithmetic, arithmetic_of
 
 VERSION = f"tunery-{__version__}"
 _HEALTH_S = 3.0  # an engine that is frozen, or is not heard for its load, answers no look
@@ -38,14 +39,18 @@ class EmbeddedEngine:
     def __init__(self, address_file: Path, blobs: BlobStore, start_s: float = 0.0) -> None:
         """A request waits up to `start_s` seconds for the process to be started."""
         self._connection = EngineConnection(address_file, start_s)
+        self._arithmetic = Arithmetic(arithmetic_of(address_file))
         self._blobs = blobs
         # What was loaded is used before the next one is: else cold ones push each other out.
         self._loading = asyncio.Lock()
 
-    @property
-    def version(self) -> str:
-        """Return our own version: the engine's process runs this same package."""
-        return VERSION
+    def version(self, _: str) -> str:
+        """Return our own version, which the engine's process has too, and its arithmetic.
+
+        That of an engine which is not up is the one it had last; one that never was has none.
+        """
+        arithmetic = self._arithmetic()
+        return f"{VERSION}-{arithmetic}" if arithmetic else VERSION
 
     async def generate(self, generation: Generation) -> AsyncGenerator[Delta, None]:
         """Yield the answer as the engine makes it."""

@@ -10,7 +10,7 @@ from tunery.domain.jobs import Adapter
 from tunery.domain.models import EmbeddingModel
 from tunery.domain.ports.blobs import BlobStore
 from tunery.domain.ports.engine import Delta, EngineHealth, Generation, TokenLogprob
-from tunery.inference.embedded import VERSION, EmbeddedEngine
+from tunery.inference.embedded import EmbeddedEngine
 from tunery.inference.embedding import EmbeddedEmbedder
 from tunery.inference.places import EnginePlaces
 
@@ -31,10 +31,9 @@ class EmbeddedEngines:
         self._engines: dict[str, EmbeddedEngine] = {}
         self._embedders: dict[str, EmbeddedEmbedder] = {}
 
-    @property
-    def version(self) -> str:
-        """Return our own version: every engine's process runs this same package."""
-        return VERSION
+    def version(self, base_digest: str) -> str:
+        """Return our own version, and the arithmetic of that base's engine."""
+        return self.of(base_digest).version(base_digest)
 
     def generate(self, generation: Generation) -> AsyncGenerator[Delta, None]:
         """Yield the answer of its base's engine."""

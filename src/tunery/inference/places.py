@@ -1,8 +1,9 @@
-"""Where engines are found and asked for: a folder with two files for each base, by its digest.
+"""Where engines are found and asked for: a folder with three files for each base, by its digest.
 
-`<digest>.json` holds the address and secret of an engine that is up. `<digest>.wanted` is touched
-by whoever asks that engine for something; what keeps engines running reads when that was. Both are
-small files, so that any process of the service may be killed at any time. Knows no process.
+`<digest>.json` holds the address and secret of an engine that is up. `<digest>.arithmetic` is what
+it computes in; it stays when the engine ends. `<digest>.wanted` is touched by whoever asks that
+engine for something; what keeps engines running reads when that was. All are small files, so that
+any process of the service may be killed at any time. Knows no process.
 """
 
 import time
@@ -40,6 +41,30 @@ class EnginePlaces:
             with suppress(FileNotFoundError):  # taken away meanwhile
                 # A clock that was set back leaves marks of the future: as old as they are far.
                 yield abs(now - path.stat().st_mtime), path.stem
+
+
+def arithmetic_of(address: Path) -> Path:
+    """Return the file that says what the engine at an address computes in."""
+    return address.with_suffix(".arithmetic")
+
+
+class Arithmetic:
+    """What a base's engine computes in, as it said last, such as `native-int8`; or nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known: tuple[tuple[int, int], str] | None = None
+
+    def __call__(self) -> str:
+        """Return it; the file is read again only where it is another one."""
+        try:
+            status = self._path.stat()
+            version = (status.st_ino, status.st_mtime_ns)
+            if self._known is None or self._known[0] != version:
+                self._known = version, self._path.read_text()
+        except FileNotFoundError:
+            return ""
+        return self._known[1]
 
 
 class Mark:

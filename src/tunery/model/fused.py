@@ -169,7 +169,7 @@ class FusedDecoder:
         """Compute with the native operations, which have been loaded, from now on.
 
         With `eight_bits`, products are those of whole numbers of eight bits with a scale for each
-        32 (model/native/eight.h): half the memory to read, and up to 0.8% of a product's size in error.
+        32 (model/native/eight.h): half the memory to read, and up to 0.8% of a product in error.
         """
         native = torch.classes.tunery.Decoder(
             self.heads,

@@ -56,7 +56,8 @@ def prepare_chat(
         form = renderer.call_form
         grammar = form.grammar(calling, _schemas(calling), answer=options.grammar)
         options = replace(options, grammar=grammar)
-        reading = None if calling.choice == "none" else Reading(form, calling.allowed)
+        if calling.choice != "none":
+            reading = Reading(form, calling.allowed, required=calling.choice == "required")
     return PreparedAnswer(
         generations=generations_of(
             model,

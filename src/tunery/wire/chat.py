@@ -132,7 +132,7 @@ def to_wire_choice(index: int, heard: Heard, *, told: bool, deprecated: bool) ->
 
 def to_wire_finish_reason(heard: Heard, *, deprecated: bool) -> str:
     """Return why an answer ended; one that was cut off within a call was cut off."""
-    if heard.calls and heard.finish_reason != "length":
+    if heard.calls and heard.finish_reason != "length" and not heard.cut_off:
         return "function_call" if deprecated else "tool_calls"
     return heard.finish_reason or "stop"
 

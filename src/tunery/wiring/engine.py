@@ -16,7 +16,12 @@ from tunery.engine.server import EngineServer, start_thread
 from tunery.model.base import compute_dtype, load_base
 from tunery.model.sharing import EngineShare
 from tunery.settings import Settings
-from tunery.wiring.storage import open_directory, renderer_of, sharing_folder
+from tunery.wiring.storage import (
+    announce_arithmetic,
+    open_directory,
+    renderer_of,
+    sharing_folder,
+)
 
 _SHARE_OF_PROOF = 0.6  # that eight bits may take of the publishing check's mean
 
@@ -51,6 +56,11 @@ def build_engine(settings: Settings) -> tuple[FastAPI, Scheduler, str, str]:
         # Who sets a number of threads has shared out the cores already.
         share = idle_callback if wanted.threads else EngineShare(sharing_folder(settings))
         scheduler = Scheduler(network, adapters, tokenizer, limits, share)
+
+        def tell(arithmetic: str) -> None:
+            announce_arithmetic(settings, base.digest, arithmetic)
+
+        tell(f"torch-{network.dtype}".replace("torch.", ""))
         if wanted.native == "auto":
             adopt(
                 scheduler,
@@ -58,6 +68,7 @@ def build_engine(settings: Settings) -> tuple[FastAPI, Scheduler, str, str]:
                 native_folder(settings),
                 eight_bits=wanted.eight_bit,
                 most_apart=_SHARE_OF_PROOF * settings.training.proof_mean,
+                tell=tell,
             )
         scheduler.warm_up()
         return scheduler

@@ -11,7 +11,7 @@ from tunery.datasets.embedding import EmbeddingTokenizer
 from tunery.datasets.rendering import ChatRenderer
 from tunery.domain.errors import NotFound, Unavailable
 from tunery.domain.models import BaseModel, EmbeddingModel
-from tunery.inference.places import EnginePlaces
+from tunery.inference.places import EnginePlaces, arithmetic_of
 from tunery.services.models import ModelDirectory
 from tunery.settings import Settings
 from tunery.storage.blobs import LocalBlobStore
@@ -139,3 +139,10 @@ def announce(settings: Settings, base_digest: str, url: str, secret: str) -> Non
     address = engine_places(settings).address(base_digest)
     address.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_private(address, orjson.dumps({"url": url, "secret": secret}).decode())
+
+
+def announce_arithmetic(settings: Settings, base_digest: str, arithmetic: str) -> None:
+    """Tell the other processes what a base's engine computes in from now on."""
+    path = arithmetic_of(engine_places(settings).address(base_digest))
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_private(path, arithmetic)

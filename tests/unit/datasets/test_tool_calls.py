@@ -107,6 +107,25 @@ def test_text_without_a_call_loses_nothing(parts: list[str]) -> None:
     assert heard(PLAIN, *parts, ".")[:2] == (text, [])
 
 
+@pytest.mark.parametrize("required", [True, False])
+@pytest.mark.parametrize("cut", range(1, len("<tool_call>\n{")))
+def test_of_a_mark_that_is_cut_off_a_required_call_shows_nothing(cut: int, required: bool) -> None:
+    mark = "<tool_call>\n{"[:cut]
+    parser = CallParser(PLAIN, NAMES, required=required)
+    pieces = parser.feed(mark) + parser.close()
+    certain = required or mark.startswith("<tool_call>")
+    assert pieces == ([] if certain else [Said(mark)])
+    assert not parser.within_call
+
+
+def test_an_answer_that_ends_within_arguments_was_cut_off() -> None:
+    parser = CallParser(PLAIN, NAMES)
+    parser.feed('<tool_call>\n{"name": "note", "arguments": {"a')
+    assert parser.within_call
+    parser.feed('": 1}')
+    assert not parser.within_call
+
+
 def test_pieces_come_as_soon_as_they_are_certain() -> None:
     parser = CallParser(PLAIN, NAMES)
     assert parser.feed("Let me ") == [Said("Let me")]

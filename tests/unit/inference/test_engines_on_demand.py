@@ -12,7 +12,7 @@ from support.networks import BASE_DIGEST, serving, tokens
 from tunery.domain.errors import Unavailable
 from tunery.domain.ports.engine import Generation
 from tunery.inference.engines import EmbeddedEngines
-from tunery.inference.places import EnginePlaces, Mark
+from tunery.inference.places import EnginePlaces, Mark, arithmetic_of
 from tunery.storage.blobs import LocalBlobStore
 
 OTHER = "f" * 64
@@ -94,6 +94,21 @@ def test_health_is_that_of_an_engine_which_the_default_one_made_room_for(
     with serving(tiny_model, places.address(BASE_DIGEST)):
         with_engines(places, tmp_path, there, default=OTHER)
         with_engines(places, tmp_path, gone, default=OTHER)
+
+
+def test_a_bases_engine_says_what_it_computes_in(tmp_path: Path) -> None:
+    places = EnginePlaces(tmp_path)
+    engines = EmbeddedEngines(places, LocalBlobStore(tmp_path / "store"), lambda: "one", 0.0)
+    plain = engines.version("one")
+    said = arithmetic_of(places.address("one"))
+    for arithmetic in ("torch-bfloat16", "native-int8"):
+        kept = said.with_name("new")
+        kept.write_text(arithmetic)
+        kept.rename(said)
+        assert engines.version("one") == f"{plain}-{arithmetic}"
+        assert engines.version("other") == plain
+    said.unlink()
+    assert engines.version("one") == plain
 
 
 def test_a_mark_is_touched_again_only_after_a_while(tmp_path: Path) -> None:

@@ -156,7 +156,10 @@ def rounded(numbers: Tensor, *others: Tensor) -> Tensor:
     largest = groups.abs().amax(2, keepdim=True) / 127
     # Weights' scales are kept in half precision.
     scales = [(scale * 1024).half().double() / 1024 for scale in (largest, *others)]
-    kept = [(groups / scale).round().clamp(-127, 127) * scale for scale in (scales if others else [largest])]
+    kept = [
+        (groups / scale).round().clamp(-127, 127) * scale
+        for scale in (scales if others else [largest])
+    ]
     lost = torch.stack([(one - groups).square().sum(2) for one in kept])
     best = lost.argmin(0)[None, ..., None].expand(1, *groups.shape)
     return torch.stack(kept).gather(0, best)[0].view(numbers.shape)

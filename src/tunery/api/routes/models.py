@@ -21,11 +21,16 @@ async def list_all(request: Request, caller: CallerDependency) -> WholeList[Mode
         models.list_models, context.database, context.directory, caller.tenant
     )
     vectors = await run_in_threadpool(context.directory.catalogue.embeddings)
-    engine = context.parts.engine.version
+    engine = context.parts.engine
+    default = context.directory.base().digest  # whose engine computes embeddings
     return WholeList(
         data=[
-            *(to_wire_model(one, caller.tenant, engine) for one in found),
-            *(to_wire_embedding_model(name, one, engine) for one in vectors for name in one.names),
+            *(to_wire_model(one, caller.tenant, engine.version(one.base.digest)) for one in found),
+            *(
+                to_wire_embedding_model(name, one, engine.version(default))
+                for one in vectors
+                for name in one.names
+            ),
         ]
     )
 
@@ -36,11 +41,13 @@ async def retrieve(request: Request, caller: CallerDependency, model: str) -> Mo
     context = context_of(request)
     vectors = await run_in_threadpool(context.directory.catalogue.embedding, model)
     if vectors is not None:
-        return to_wire_embedding_model(model, vectors, context.parts.engine.version)
+        default = context.directory.base().digest
+        return to_wire_embedding_model(model, vectors, context.parts.engine.version(default))
     found = await run_in_threadpool(
         models.get_model, context.database, context.directory, caller.tenant, model
     )
-    return to_wire_model(found, caller.tenant, context.parts.engine.version)
+    engine = context.parts.engine.version(found.base.digest)
+    return to_wire_model(found, caller.tenant, engine)
 
 
 @router.delete("/{model:path}")

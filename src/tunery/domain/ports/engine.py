@@ -97,9 +97,11 @@ class EngineHealth:
 class Engine(Protocol):
     """Bases, and any number of adapters of each. Closing the iterator cancels the generation."""
 
-    @property
-    def version(self) -> str:
-        """Return what computes the answers, with its version: `tunery-0.1.0`."""
+    def version(self, base_digest: str) -> str:
+        """Return what computes a base's answers, and in which arithmetic.
+
+        With its own version: `tunery-0.1.0-native-int8`.
+        """
 
     def generate(self, generation: Generation) -> AsyncGenerator[Delta, None]:
         """Yield the answer; raise Overloaded or Unavailable where none can be made.

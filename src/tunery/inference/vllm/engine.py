@@ -77,8 +77,7 @@ class VllmEngine:
         self._looking = asyncio.Lock()
         self._version = "vllm"
 
-    @property
-    def version(self) -> str:
+    def version(self, _: str) -> str:
         """Return vLLM's version, as it said it last."""
         return self._version
 

@@ -209,7 +209,7 @@ def test_newer_ones_are_taken_and_named(
 
     async def work(engine: VllmEngine) -> None:
         assert await _all(engine, PLAIN) == [Delta("a", 1), Delta("b", 2, "length")]
-        assert engine.version == f"vllm-{version}"
+        assert engine.version(BASE_DIGEST) == f"vllm-{version}"
         assert await engine.health() == EngineHealth(BASE_DIGEST, 0, 3, 0)
 
     _run(make, work)
