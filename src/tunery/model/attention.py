@@ -24,6 +24,7 @@ NAME = "tunery"
 _ROUND_TOKENS = 32
 _ROUND_KEYS = 32  # windows into the cache have few lengths as well
 _LONG = 768  # from this length on, keeping the probabilities costs more than computing them again
+_HIDDEN = -1e4  # added to the score of a key that is not seen
 _NOT_OURS = ("sliding_window", "softcap", "s_aux", "sinks")
 
 
@@ -64,57 +65,91 @@ def register() -> None:
 class PackedLayout:
     """Training: B whole sequences end to end, causal, none padded in the linears.
 
-    Tokens are gathered to [B, L] for attention only; a query sees the keys of its own sequence up
-    to itself. Gradients flow back through the inverse gather, without atomics. The row is filled
-    up with `padding` tokens that belong to no sequence: oneDNN compiles a kernel for each length
-    it meets, so lengths come from a small set.
+    What all of them begin with stands once, in front, and its keys and values are seen by all: its
+    gradient is the sum of theirs, as if it had been computed for each. The rest of each is gathered
+    to [B, L] for attention only; a query sees the keys of its own sequence up to itself. Gradients
+    flow back through the inverse gather, without atomics. The row is filled up with `padding` tokens
+    that belong to no sequence: oneDNN compiles a kernel for each length it meets, so lengths come
+    from a small set.
     """
 
-    def __init__(self, lengths: Sequence[int], dtype: torch.dtype) -> None:
-        self.sequences, self.longest = len(lengths), max(lengths)
-        tokens, places = sum(lengths), self.sequences * self.longest
-        self.padding = -tokens % _ROUND_TOKENS
-        starts = [sum(lengths[:i]) for i in range(len(lengths))]
+    def __init__(self, lengths: Sequence[int], dtype: torch.dtype, shared: int = 0) -> None:
+        """`lengths` are those of the whole sequences; all of them begin with `shared` tokens."""
+        if shared and shared >= min(lengths):
+            raise ValueError(f"{shared} tokens are shared by sequences of {min(lengths)}")
+        own = [length - shared for length in lengths]
+        self.sequences, self.shared, self.longest = len(own), shared, max(own)
+        tokens, places = sum(own), self.sequences * self.longest
+        self.padding = -(shared + tokens) % _ROUND_TOKENS
+        starts = [sum(own[:i]) for i in range(len(own))]
         columns = torch.arange(self.longest)
         self._gather = torch.cat(
             [
-                start + columns.clamp_max(length - 1)
-                for start, length in zip(starts, lengths, strict=True)
+                shared + start + columns.clamp_max(length - 1)
+                for start, length in zip(starts, own, strict=True)
             ]
         )
-        own = torch.cat([i * self.longest + columns[:length] for i, length in enumerate(lengths)])
+        used = torch.cat([i * self.longest + columns[:length] for i, length in enumerate(own)])
         nothing = torch.zeros(self.padding, dtype=torch.long)
-        self._scatter = torch.cat([own, nothing])
+        self._scatter = torch.cat([used, nothing])
         # The inverses: an index behind the last row takes no gradient.
-        self._ungather = torch.cat([own, nothing + places])
+        before = torch.full((shared,), places)
+        self._ungather = torch.cat([before, used, nothing + places])
         self._unscatter = torch.full((places,), tokens + self.padding)
-        self._unscatter[own] = torch.arange(tokens)
-        self._mask = torch.full((self.longest, self.longest), -1e4).triu(1).to(dtype)
-        self.positions = torch.cat([*(columns[:length] for length in lengths), nothing])
+        self._unscatter[used] = torch.arange(tokens)
+        later = torch.full((self.longest, self.longest), _HIDDEN).triu(1)
+        self._mask = torch.cat([torch.zeros(self.longest, shared), later], 1).to(dtype)
+        self._shared_mask = torch.full((shared, shared), _HIDDEN).triu(1).to(dtype)
+        self.positions = torch.cat(
+            [torch.arange(shared), *(shared + columns[:length] for length in own), nothing]
+        )
 
     def attend(
         self, layer: int, query_HTD: Tensor, key_KTD: Tensor, value_KTD: Tensor, scale: float
     ) -> Tensor:
         """Return attention's output, [T, H * D]."""
-        del layer
-        B, L = self.sequences, self.longest
-        H, T, D = query_HTD.shape
-        K = key_KTD.shape[0]
-        packed = torch.cat([query_HTD, key_KTD, value_KTD]).transpose(0, 1).reshape(T, -1)
-        padded = apply(_Gather, packed, self._gather, self._ungather).view(B, L, H + 2 * K, D)
-        out = self._streamed(padded, K, scale) if L > _LONG else self._products(padded, K, scale)
-        return cast(Tensor, apply(_Gather, out, self._scatter, self._unscatter))
+        packed = torch.cat([query_HTD, key_KTD, value_KTD]).transpose(0, 1).reshape(
+            query_HTD.shape[1], -1
+        )
+        return self.attend_packed(packed, key_KTD.shape[0], query_HTD.shape[2], scale)
 
-    def _products(self, padded_BLHD: Tensor, key_heads: int, scale: float) -> Tensor:
-        """Attend by batched products that keep the probabilities: fastest for short sequences."""
-        B, L, heads, D = padded_BLHD.shape
+    def attend_packed(self, packed: Tensor, key_heads: int, size: int, scale: float) -> Tensor:
+        """Return attention's output, [T, H * D], of queries, keys and values in one row a token."""
+        B, L, P = self.sequences, self.longest, self.shared
+        heads = packed.shape[1] // size
+        rows = apply(_Gather, packed, self._gather, self._ungather).view(B, L, heads, size)
+        first = packed[:P].view(1, P, heads, size)
+        if P + L > _LONG:
+            whole = rows if not P else torch.cat([first.expand(B, -1, -1, -1), rows], 1)
+            out = self._streamed(whole, key_heads, scale)
+            beginning, out = out[0, :P], out[:, P:].reshape(B * L, -1)
+        else:
+            out = self._products(rows, first if P else None, key_heads, self._mask, scale)
+            beginning = out[:0]
+            if P:
+                beginning = self._products(first, None, key_heads, self._shared_mask, scale)
+        rest = cast(Tensor, apply(_Gather, out, self._scatter, self._unscatter))
+        return torch.cat([beginning, rest]) if P else rest
+
+    def _products(
+        self, rows: Tensor, first: Tensor | None, key_heads: int, mask: Tensor, scale: float
+    ) -> Tensor:
+        """Attend by batched products that keep the probabilities: fastest for short sequences.
+
+        `rows` is [B, L, heads, D]; `first`, [1, P, heads, D], has keys and values before them.
+        """
+        B, L, heads, D = rows.shape
         K, H = key_heads, heads - 2 * key_heads
         G = H // K
-        query = padded_BLHD[:, :, :H].view(B, L, K, G, D).permute(0, 2, 3, 1, 4)
-        key = padded_BLHD[:, :, H : H + K].transpose(1, 2).reshape(B * K, L, D)
-        value = padded_BLHD[:, :, H + K :].transpose(1, 2).reshape(B * K, L, D)
+        query = rows[:, :, :H].view(B, L, K, G, D).permute(0, 2, 3, 1, 4)
+        seen = rows[:, :, H:]
+        if first is not None:
+            seen = torch.cat([first[:, :, H:].expand(B, -1, -1, -1), seen], 1)
+        seen = seen.transpose(1, 2)
+        key = seen[:, :K].reshape(B * K, -1, D)
+        value = seen[:, K:].reshape(B * K, -1, D)
         grouped = query.reshape(B * K, G * L, D)
-        out = apply(_GroupedAttention, grouped, key, value, self._mask.repeat(G, 1), scale)
+        out = apply(_GroupedAttention, grouped, key, value, mask.repeat(G, 1), scale)
         out = out.view(B, K, G, L, D).permute(0, 3, 1, 2, 4)
         return cast(Tensor, out.reshape(B * L, H * D))
 
@@ -127,7 +162,7 @@ class PackedLayout:
         out = F.scaled_dot_product_attention(
             query, key, value, is_causal=True, scale=scale, enable_gqa=True
         )
-        return out.transpose(1, 2).reshape(B * L, H * D)
+        return out.transpose(1, 2).reshape(B, L, H * D)
 
 
 class _Gather(torch.autograd.Function):
