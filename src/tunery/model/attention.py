@@ -68,9 +68,9 @@ class PackedLayout:
     What all of them begin with stands once, in front, and its keys and values are seen by all: its
     gradient is the sum of theirs, as if it had been computed for each. The rest of each is gathered
     to [B, L] for attention only; a query sees the keys of its own sequence up to itself. Gradients
-    flow back through the inverse gather, without atomics. The row is filled up with `padding` tokens
-    that belong to no sequence: oneDNN compiles a kernel for each length it meets, so lengths come
-    from a small set.
+    flow back through the inverse gather, without atomics. The row is filled up with `padding`
+    tokens that belong to no sequence: oneDNN compiles a kernel for each length it meets, so lengths
+    come from a small set.
     """
 
     def __init__(self, lengths: Sequence[int], dtype: torch.dtype, shared: int = 0) -> None:
@@ -108,8 +108,10 @@ class PackedLayout:
         self, layer: int, query_HTD: Tensor, key_KTD: Tensor, value_KTD: Tensor, scale: float
     ) -> Tensor:
         """Return attention's output, [T, H * D]."""
-        packed = torch.cat([query_HTD, key_KTD, value_KTD]).transpose(0, 1).reshape(
-            query_HTD.shape[1], -1
+        packed = (
+            torch.cat([query_HTD, key_KTD, value_KTD])
+            .transpose(0, 1)
+            .reshape(query_HTD.shape[1], -1)
         )
         return self.attend_packed(packed, key_KTD.shape[0], query_HTD.shape[2], scale)
 

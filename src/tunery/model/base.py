@@ -15,6 +15,7 @@ from transformers.utils import logging
 
 from tunery.model import attention
 from tunery.model.fused import ROUND_ROWS, FusedDecoder
+from tunery.model.trained import TrainedDecoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +51,9 @@ class BaseNetwork:
 
     def hidden(self, token_ids_T: Tensor, layout: Any) -> Tensor:
         """Return the last hidden states, [T, hidden], of one row of tokens."""
-        if self.decoder.fused is not None:
-            return self.decoder.fused.hidden(token_ids_T, layout)
+        fused = self.decoder.fused or self.decoder.trained
+        if fused is not None:
+            return fused.hidden(token_ids_T, layout)
         out = self.decoder(
             input_ids=token_ids_T[None],
             position_ids=layout.positions[None],
@@ -116,7 +118,7 @@ def _to_float(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
 class Decoder(nn.Module):
     """The decoder, with its modules found under the whole model's names, as PEFT writes them.
 
-    `fused`, once it is set, computes in the modules' place.
+    `fused` for serving or `trained` for training, once it is set, computes in the modules' place.
     """
 
     def __init__(self, model: nn.Module, decoder: nn.Module, prefix: str) -> None:
@@ -124,6 +126,7 @@ class Decoder(nn.Module):
         self.model = model
         self.prefix = prefix
         self.fused: FusedDecoder | None = None
+        self.trained: TrainedDecoder | None = None
         self._decoder = [decoder]  # in a list, so that it is not registered twice
 
     @property

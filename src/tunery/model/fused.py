@@ -24,8 +24,8 @@ _ROTATIONS = ("default", "linear", "llama3", "yarn")  # whose angles do not depe
 _WIDTH, _HEAD_WIDTH = 32, 16  # what the native operations take whole numbers of
 _MOST_HEAD = 256
 ROUND_ROWS = 8  # oneDNN compiles a kernel for each number of rows
-_ATTENTION = ("q_proj", "k_proj", "v_proj")
-_GATES = ("gate_proj", "up_proj")
+ATTENTION = ("q_proj", "k_proj", "v_proj")
+GATES = ("gate_proj", "up_proj")
 
 
 def fusable(config: Any) -> bool:
@@ -124,7 +124,7 @@ class FusedDecoder:
             for number, module in enumerate(decoder.layers)
         ]
         self._norm: Tensor = decoder.norm.weight.detach().float()
-        self._turns = _turns(decoder, config.max_position_embeddings)
+        self._turns = rotations(decoder, config.max_position_embeddings)
         # Queries are scaled as they are turned: they are rounded once.
         scales = torch.ones(self.heads + self.key_value_heads)
         scales[: self.heads] = decoder.layers[0].self_attn.scaling
@@ -243,15 +243,15 @@ def _layer(module: Any, stacks: dict[str, AdapterStacks], prefix: str) -> _Layer
 
     return _Layer(
         attention_norm=module.input_layernorm.weight.detach().float(),
-        qkv=fused("self_attn", _ATTENTION),
+        qkv=fused("self_attn", ATTENTION),
         out=fused("self_attn", ("o_proj",)),
         mlp_norm=module.post_attention_layernorm.weight.detach().float(),
-        gates=fused("mlp", _GATES),
+        gates=fused("mlp", GATES),
         down=fused("mlp", ("down_proj",)),
     )
 
 
-def _turns(decoder: Any, context: int) -> Tensor:
+def rotations(decoder: Any, context: int) -> Tensor:
     """Return each position's rotation as complex numbers, [context, D / 2] (Su et al. 2021)."""
     positions = torch.arange(context)[None]
     cos, sin = decoder.rotary_emb(torch.zeros(1, dtype=torch.float32), positions)

@@ -6,7 +6,7 @@ own or none. Shapes: W [N, K], A [r, K], B [N, r], x [T, K].
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +36,11 @@ class _LoraProduct(torch.autograd.Function):
         return grad_x, None, grad_low.t() @ x, gradient.t() @ low
 
 
+def lora_product(x: Tensor, weight: Tensor, down: Tensor, up: Tensor) -> Tensor:
+    """Return x W^T + (x A^T) B^T, with gradients for x, A and B alone."""
+    return cast(Tensor, apply(_LoraProduct, x, weight, down, up))
+
+
 class TrainedLinear(nn.Module):
     """A frozen linear layer and the adapter being learned: float32 masters, computed in W's type.
 
@@ -44,7 +49,7 @@ class TrainedLinear(nn.Module):
 
     def __init__(self, base: nn.Linear, rank: int, alpha: float, generator: torch.Generator):
         super().__init__()
-        self.weight = base.weight
+        self.weight: Tensor = base.weight.detach()  # no parameter: nothing learns it
         self.bias: Tensor | None = base.bias
         bound = 1 / math.sqrt(base.in_features)
         down = torch.empty(rank, base.in_features).uniform_(-bound, bound, generator=generator)
@@ -56,7 +61,7 @@ class TrainedLinear(nn.Module):
         """Return the product; x is [1, T, K]."""
         dtype = self.weight.dtype
         down, up = self.down.to(dtype), (self.up * self.scale).to(dtype)
-        y: Tensor = apply(_LoraProduct, x[0].to(dtype), self.weight, down, up)
+        y = lora_product(x[0].to(dtype), self.weight, down, up)
         return (y if self.bias is None else y + self.bias)[None]
 
 

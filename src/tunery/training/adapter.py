@@ -10,7 +10,9 @@ from torch import Tensor
 
 from tunery.model.adapter_file import AdapterWeights
 from tunery.model.base import BaseNetwork, linear, replace
+from tunery.model.fused import fusable
 from tunery.model.lora import TrainedLinear
+from tunery.model.trained import TrainedDecoder
 
 RANK, ALPHA = 16, 32.0
 MAX_GRADIENT_NORM = 1.0
@@ -47,6 +49,11 @@ class LearnedAdapter:
                     layer.up.copy_(up)
             replace(network, name, layer)
             layers[name] = layer
+        if fusable(network.decoder.inner.config):
+            inner = {
+                name.removeprefix(f"{network.decoder.prefix}."): layers[name] for name in layers
+            }
+            network.decoder.trained = TrainedDecoder(network.decoder.inner, inner)
         parameters = [p for layer in layers.values() for p in (layer.down, layer.up)]
         optimizer = torch.optim.AdamW(parameters, lr=0.0, weight_decay=0.0, fused=True)
         return cls(layers, optimizer, network.dtype, rank, alpha)

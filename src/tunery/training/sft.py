@@ -10,7 +10,6 @@ from tunery.model.attention import PackedLayout
 from tunery.model.base import BaseNetwork
 from tunery.training.losses import Loss, supervised_loss
 
-
 _LEAST_SHARED = 16  # fewer tokens are sooner computed twice than told apart
 
 

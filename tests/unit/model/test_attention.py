@@ -78,8 +78,11 @@ def test_packed_gradients_of_a_and_b_equal_those_of_peft_under_plain_autograd(
             torch.testing.assert_close(mine.grad, wanted, rtol=1e-3, atol=1e-4 * size)
 
 
-def test_packed_attention_has_the_gradient_of_finite_differences() -> None:
-    layout = PackedLayout([3, 1, 2], torch.float64)
+@pytest.mark.parametrize("shared", [0, 2])
+def test_packed_attention_has_the_gradient_of_finite_differences(shared: int) -> None:
+    # Six tokens in all, whether three sequences have two in common or not.
+    lengths = [3, 1, 2] if not shared else [4, 3, 3]
+    layout = PackedLayout(lengths, torch.float64, shared)
     generator = torch.Generator().manual_seed(0)
 
     def heads(count: int) -> Tensor:

@@ -17,9 +17,10 @@ from support.networks import (
 )
 from tunery.datasets.batches import Example
 from tunery.datasets.rendering import ChatRenderer
-from tunery.model.base import load_base
+from tunery.model.attention import PackedLayout
+from tunery.model.base import BaseNetwork, load_base
 from tunery.training.adapter import LearnedAdapter
-from tunery.training.sft import batch_loss
+from tunery.training.sft import batch_loss, shared_tokens
 
 
 def _reference(model: Any, examples: list[Example]) -> Tensor:
@@ -32,14 +33,35 @@ def _reference(model: Any, examples: list[Example]) -> Tensor:
     return torch.cat(losses).mean()
 
 
-@pytest.mark.filterwarnings(PEFT_WARNING)
-def test_loss_and_gradients_equal_those_of_peft(tiny_model: Path) -> None:
-    examples = [
+def _beginning_alike(shared: int, *lengths: int) -> list[Example]:
+    """Return examples that begin with the same tokens, of which every third is learned."""
+    return [
+        Example(
+            tokens(shared, 50) + tokens(length - shared, seed), [n % 3 == 1 for n in range(length)]
+        )
+        for seed, length in enumerate(lengths)
+    ]
+
+
+BATCHES = {
+    "nothing shared": [
         Example(tokens(12, 0), [n >= 4 for n in range(12)]),
         Example(tokens(5, 1), [n % 2 == 0 for n in range(5)]),  # the first token has no loss
         Example(tokens(40, 2), [n in (7, 39) for n in range(40)]),
         Example(tokens(6, 3), [False] * 6),
-    ]
+    ],
+    "shared": _beginning_alike(20, 40, 21, 64),
+    "one within another": [*_beginning_alike(30, 31), *_beginning_alike(30, 60)],
+    "the same": _beginning_alike(25, 25) * 3,
+    "long": _beginning_alike(40, 900, 60),
+    "a long beginning": _beginning_alike(800, 810, 803),
+}
+
+
+@pytest.mark.filterwarnings(PEFT_WARNING)
+@pytest.mark.parametrize("batch", BATCHES)
+def test_loss_and_gradients_equal_those_of_peft(tiny_model: Path, batch: str) -> None:
+    examples = BATCHES[batch]
     weights = random_adapter(tiny_model, 1)
     network = load_base(tiny_model, torch.float32)
     learned = LearnedAdapter.over(network, seed=0, start_from=weights)
@@ -57,6 +79,29 @@ def test_loss_and_gradients_equal_those_of_peft(tiny_model: Path) -> None:
             scale = float(gradient.abs().max())
             assert scale > 0
             torch.testing.assert_close(mine.grad, gradient, rtol=1e-3, atol=1e-4 * scale)
+
+
+def test_what_all_begin_with_is_shared_but_for_a_texts_last_token() -> None:
+    alike = list(range(20))
+    assert shared_tokens([[*alike, 30], [*alike, 31, 32]]) == 20
+    assert shared_tokens([[*alike, 30], [*alike, 30]]) == 20
+    assert shared_tokens([alike, [*alike, 30]]) == 19
+    assert shared_tokens([[*alike, 30], [*alike, 31], [*alike[:17], 99, 98, 97]]) == 17
+    assert shared_tokens([[*alike[:15], 30], [*alike[:15], 31]]) == 0  # not worth it
+    assert shared_tokens([[*alike, 30]]) == 0  # with nobody
+
+
+def test_what_is_shared_is_computed_once(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    computed = []
+    hidden = BaseNetwork.hidden
+
+    def counted(network: BaseNetwork, token_ids: Tensor, layout: PackedLayout) -> Tensor:
+        computed.append(len(token_ids) - layout.padding)
+        return hidden(network, token_ids, layout)
+
+    monkeypatch.setattr(BaseNetwork, "hidden", counted)
+    batch_loss(load_base(tiny_model, torch.float32), BATCHES["shared"])
+    assert computed == [20 + 20 + 1 + 44]
 
 
 def test_a_batch_without_supervised_tokens_has_no_loss(tiny_model: Path) -> None:
