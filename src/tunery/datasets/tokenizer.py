@@ -5,6 +5,7 @@ characters; only the chat template's own text may produce control tokens. Those 
 ones, and those that are reserved, as marks of tool calls need to be.
 """
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -23,6 +24,8 @@ class TextTokenizer:
         self._template = _quiet(Tokenizer.from_file(str(self._path)))
         self.eos_ids = _eos_ids(folder, self._template)
         self.eos_texts = [str(self._template.id_to_token(i)) for i in self.eos_ids]
+        made_of = [*map(str, sorted(self.eos_ids)), self._path.read_text()]
+        self.digest = hashlib.sha256("\n".join(made_of).encode()).hexdigest()
         self.vocabulary = self._template.get_vocab_size(with_added_tokens=True)
         self.longest_token = max(map(len, self._template.get_vocab()))
         added = self._template.get_added_tokens_decoder().items()

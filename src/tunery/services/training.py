@@ -132,23 +132,37 @@ def abandon(database: Database, task: Task, error: JobError) -> None:
             fail_job(tx, task.tenant, job, error)
 
 
-def clean_up(database: Database, blobs: BlobStore, tenant: Tenant, job_id: str) -> None:
-    """Remove what a finished job leaves behind: all but the adapters that are known."""
+def clean_up(database: Database, blobs: BlobStore, tenant: Tenant, job_id: str) -> bool:
+    """Remove what a finished job leaves behind: all but the adapters that are known.
+
+    Returns whether the job has finished.
+    """
     with database.read() as tx:
         job = tx.jobs(tenant).get(job_id)
         if job is None or job.status not in TERMINAL:
-            return
+            return False
         kept = set()
         if job.status is not JobStatus.CANCELLED:
             kept = {c.adapter.key for c in tx.jobs(tenant).epoch_checkpoints(job.id)}
     for key in list(blobs.keys(job_prefix(tenant, job.id))):
         if key.rpartition("/")[0] not in kept:
             blobs.delete(key)
+    return True
+
+
+def unfinished_prefixes(database: Database) -> set[str]:
+    """Return the prefixes of every project's jobs that have not ended."""
+    with database.read() as tx:
+        return {_prefix(project_id, job_id) for project_id, job_id in tx.unfinished_jobs()}
 
 
 def job_prefix(tenant: Tenant, job_id: str) -> str:
     """Return the folder of everything that a job's attempts write."""
-    return f"{tenant.project_id}/jobs/{job_id}"
+    return _prefix(tenant.project_id, job_id)
+
+
+def _prefix(project_id: str, job_id: str) -> str:
+    return f"{project_id}/jobs/{job_id}"
 
 
 def step_message(metrics: StepMetrics) -> str:

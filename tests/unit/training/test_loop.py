@@ -31,6 +31,7 @@ from tunery.model.adapter_file import BadAdapter
 from tunery.model.base import load_base
 from tunery.storage.blobs import LocalBlobStore
 from tunery.training import loop
+from tunery.training.cache_folder import CacheFolder
 from tunery.training.loop import LocalTrainer, learning_rate_at
 
 R = TypeVar("R")
@@ -90,7 +91,9 @@ def _train(
     def pause_wanted() -> bool:
         return pause_at is not None and len(_of(reports, StepMetrics)) >= pause_at
 
-    LocalTrainer(blobs, base, rate / 2, 1, snapshot_s).train(run, reports.append, pause_wanted)
+    caches = CacheFolder(blobs._root / "tokens", 2**30)
+    trainer = LocalTrainer(blobs, base, rate / 2, 1, snapshot_s, caches)
+    trainer.train(run, reports.append, pause_wanted)
     return reports
 
 

@@ -15,7 +15,10 @@ from tunery.domain.jobs import (
 
 @dataclass(frozen=True, slots=True)
 class TrainingRun:
-    """One attempt at one job. It writes blobs below `output_prefix` and nowhere else."""
+    """One attempt at one job. It writes blobs below `output_prefix` and nowhere else.
+
+    That is the job's own prefix and one more name, the attempt's.
+    """
 
     job_id: str
     base: str
@@ -27,6 +30,11 @@ class TrainingRun:
     output_prefix: str
     start_from: Adapter | None = None  # tuning a tuned model
     resume_from: Snapshot | None = None
+
+    @property
+    def job_prefix(self) -> str:
+        """Return the folder of everything that the job's attempts write."""
+        return self.output_prefix.rpartition("/")[0]
 
 
 @dataclass(frozen=True, slots=True)
