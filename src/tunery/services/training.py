@@ -133,7 +133,7 @@ def abandon(database: Database, task: Task, error: JobError) -> None:
 
 
 def clean_up(database: Database, blobs: BlobStore, tenant: Tenant, job_id: str) -> bool:
-    """Remove what a finished job leaves behind: all but the adapters that are known.
+    """Remove what a finished job leaves behind: all but known adapters, and what was learned.
 
     Returns whether the job has finished.
     """
@@ -144,6 +144,7 @@ def clean_up(database: Database, blobs: BlobStore, tenant: Tenant, job_id: str) 
         kept = set()
         if job.status is not JobStatus.CANCELLED:
             kept = {c.adapter.key for c in tx.jobs(tenant).epoch_checkpoints(job.id)}
+            kept.add(account_prefix(tenant, job.id))
     for key in list(blobs.keys(job_prefix(tenant, job.id))):
         if key.rpartition("/")[0] not in kept:
             blobs.delete(key)
@@ -159,6 +160,11 @@ def unfinished_prefixes(database: Database) -> set[str]:
 def job_prefix(tenant: Tenant, job_id: str) -> str:
     """Return the folder of everything that a job's attempts write."""
     return _prefix(tenant.project_id, job_id)
+
+
+def account_prefix(tenant: Tenant, job_id: str) -> str:
+    """Return the folder of the tables that say what is learned of each line of a job's files."""
+    return f"{job_prefix(tenant, job_id)}/account"
 
 
 def _prefix(project_id: str, job_id: str) -> str:
