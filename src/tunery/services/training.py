@@ -6,6 +6,7 @@ worker's until the run has come to a stop.
 """
 
 import time
+from dataclasses import asdict
 
 from tunery.domain.errors import TuneryError
 from tunery.domain.jobs import (
@@ -19,6 +20,7 @@ from tunery.domain.jobs import (
 )
 from tunery.domain.ports.blobs import BlobStore
 from tunery.domain.ports.training import (
+    MadeWith,
     RunFailed,
     RunFinished,
     RunPaused,
@@ -93,7 +95,9 @@ def record(database: Database, blobs: BlobStore, task: Task, report: TrainingRep
         tx.queue.hold(task)
         match report:
             case RunStarted():
-                pass
+                if report.made_with is not None:
+                    made_with = report.made_with
+                    log(tx, tenant, job_id, made_with_message(made_with), data=asdict(made_with))
             case StepMetrics():
                 log(tx, tenant, job_id, step_message(report), metrics=report)
             case EpochCheckpoint():
@@ -169,6 +173,16 @@ def account_prefix(tenant: Tenant, job_id: str) -> str:
 
 def _prefix(project_id: str, job_id: str) -> str:
     return f"{project_id}/jobs/{job_id}"
+
+
+def made_with_message(made_with: MadeWith) -> str:
+    """Return what a run is made with as a line; whole digests are in the event's data."""
+    return (
+        f"Training with tunery {made_with.tunery}, torch {made_with.torch},"
+        f" transformers {made_with.transformers}, tokenizers {made_with.tokenizers} in"
+        f" {made_with.arithmetic} on {made_with.threads} threads; data"
+        f" {made_with.training_digest[:12]}, template {made_with.template_digest[:12]}"
+    )
 
 
 def step_message(metrics: StepMetrics) -> str:

@@ -32,6 +32,7 @@ from tunery.model.base import BaseNetwork, compute_dtype, load_base
 from tunery.training.adapter import LearnedAdapter
 from tunery.training.cache_folder import CacheFolder
 from tunery.training.data import TrainingFile, load_examples
+from tunery.training.provenance import made_with
 from tunery.training.sft import batch_loss
 from tunery.training.token_cache import CachedExamples
 
@@ -117,8 +118,13 @@ class _Run:
         training = self._load(run.training_key, renderer, cache)
         self.training = training.examples
         self.validation: CachedExamples | None = None
+        held_out_digest = None
         if run.validation_key is not None:
-            self.validation = self._load(run.validation_key, renderer, cache).examples
+            held_out = self._load(run.validation_key, renderer, cache)
+            self.validation, held_out_digest = held_out.examples, held_out.digest
+        self.made_with = made_with(
+            run, self.network.dtype, training.digest, held_out_digest, renderer.digest
+        )
         numbers = run.hyperparameters
         self.steps_per_epoch = steps_per_epoch(len(self.training), numbers.batch_size)
         self.total_steps = self.steps_per_epoch * numbers.n_epochs
@@ -133,7 +139,7 @@ class _Run:
         if self.run.resume_from is not None:
             self.adapter.restore(self.blobs.read(self.run.resume_from.key))
             done = self.run.resume_from.step
-        self.report(RunStarted(self.total_steps, done + 1))
+        self.report(RunStarted(self.total_steps, done + 1, self.made_with))
         snapshot_step, snapshot_at = done, time.monotonic()
         lengths = self.training.lengths
         for epoch in range(done // self.steps_per_epoch, numbers.n_epochs):
