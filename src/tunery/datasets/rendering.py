@@ -27,6 +27,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from tunery import __version__
 from tunery.datasets.call_form import probe_call_form, tool_marks
+from tunery.datasets.completion_pairs import is_pair, pair_ids
 from tunery.datasets.conversation import Call, Turn, turns_of
 from tunery.datasets.tokenizer import Spellings, TextTokenizer
 from tunery.datasets.tool_prompt import with_tools
@@ -137,6 +138,10 @@ class ChatRenderer:
 
     def line(self, value: Mapping[str, Any]) -> Rendered:
         """Return a line of a training file, which was checked, as an example."""
+        if is_pair(value):
+            prompt, learned = pair_ids(value, self.tokenizer)
+            mask = [False] * len(prompt) + [True] * len(learned)
+            return Rendered(prompt + learned, mask)
         return self.example(value["messages"], training_functions(value))
 
     def example(

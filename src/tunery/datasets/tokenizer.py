@@ -60,6 +60,18 @@ class TextTokenizer:
         """Return the ids of text that a person wrote: never a control token."""
         return _encode(self._text, text)
 
+    @property
+    def end_id(self) -> int:
+        """Return the token that ends a text."""
+        return min(self.eos_ids)
+
+    def prompt_ids(self, text: str) -> list[int]:
+        """Return the ids of text that is to be gone on from, with no template.
+
+        An empty text goes on from where a text ends and the next begins.
+        """
+        return self.text_ids(text) or [self.end_id]
+
     def special_in(self, text: str) -> tuple[tuple[str, int], ...]:
         """Return the special tokens that a text spells, with their ids."""
         return tuple((name, token_id) for token_id, name in self._special.items() if name in text)
