@@ -25,7 +25,7 @@ from tunery.datasets.batches import Example
 from tunery.datasets.reader import Line
 from tunery.domain.errors import StorageFull, TuneryError
 
-SHARD_TOKENS = 1 << 21  # a shard is closed once it has as many: it is made in memory
+SHARD_TOKENS = 1 << 20  # a shard is closed once it has as many: it is made in memory
 _MANIFEST = "manifest.json"
 _PIECE = 1 << 20
 _BITS = [tuple(bool(byte >> bit & 1) for bit in range(8)) for byte in range(256)]
@@ -155,11 +155,10 @@ class TokenCache:
             offsets.append(len(ids))
             if most_tokens is not None and len(ids) >= most_tokens:
                 break
-        data = b"".join((ids.tobytes(), _packed(learned), offsets.tobytes()))
-        self._make_room(len(data))
-        self._put(_name(number), data)
-        shard = _Shard(len(offsets) - 1, len(ids), hashlib.sha256(data).hexdigest())
-        return shard, _differences(offsets)
+        parts = (memoryview(ids).cast("B"), _packed(learned), memoryview(offsets).cast("B"))
+        self._make_room(sum(map(len, parts)))
+        digest = self._put(_name(number), *parts)
+        return _Shard(len(offsets) - 1, len(ids), digest), _differences(offsets)
 
     def _verified(self, number: int, shard: _Shard) -> "array[int] | None":
         """Return the lengths of a shard's lines, or None where its bytes are not what they were."""
@@ -192,12 +191,15 @@ class TokenCache:
         value = {"whole": whole, "shards": [asdict(shard) for shard in shards]}
         self._put(_MANIFEST, orjson.dumps(value))
 
-    def _put(self, name: str, data: bytes) -> None:
-        """Write a file whole or not at all, and make it durable."""
+    def _put(self, name: str, *parts: bytes | memoryview) -> str:
+        """Write a file whole or not at all, make it durable, and return its digest."""
+        digest = hashlib.sha256()
         temporary = self._folder / f".{name}.{secrets.token_hex(8)}"
         try:
             with temporary.open("xb") as file:
-                file.write(data)
+                for part in parts:
+                    digest.update(part)
+                    file.write(part)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.rename(self._folder / name)
@@ -208,6 +210,7 @@ class TokenCache:
             os.fsync(folder)
         finally:
             os.close(folder)
+        return digest.hexdigest()
 
 
 @contextlib.contextmanager
