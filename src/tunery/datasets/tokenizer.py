@@ -27,7 +27,9 @@ class TextTokenizer:
         made_of = [*map(str, sorted(self.eos_ids)), self._path.read_text()]
         self.digest = hashlib.sha256("\n".join(made_of).encode()).hexdigest()
         self.vocabulary = self._template.get_vocab_size(with_added_tokens=True)
-        self.longest_token = max(map(len, self._template.get_vocab()))
+        every = self._template.get_vocab()
+        self.longest_token = max(map(len, every))
+        self.highest_id = max(every.values())  # ids may have gaps, and go beyond their number
         added = self._template.get_added_tokens_decoder().items()
         self._special = {token_id: str(token) for token_id, token in added if token.special}
         self.special_ids = frozenset(self._special)

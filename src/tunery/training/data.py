@@ -51,5 +51,5 @@ def load_examples(
         rendered = renderer.line(parse(line))
         return Example(rendered.token_ids[:max_tokens], rendered.supervised[:max_tokens])
 
-    cache = TokenCache(folder / key, renderer.tokenizer.vocabulary, make_room)
+    cache = TokenCache(folder / key, renderer.tokenizer.highest_id, make_room)
     return TrainingFile(cache.open(source, render), digest.hexdigest())

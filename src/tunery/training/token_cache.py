@@ -95,13 +95,13 @@ class TokenCache:
     Two processes may make the same cache at once: they write the same bytes.
     """
 
-    def __init__(self, folder: Path, vocabulary: int, make_room: Callable[[int], None]) -> None:
+    def __init__(self, folder: Path, highest_id: int, make_room: Callable[[int], None]) -> None:
         """`make_room` is called with a shard's bytes before they are written.
 
         It may raise StorageFull.
         """
         self._folder = folder
-        self._id_type = "H" if vocabulary <= 1 << 16 else "I"
+        self._id_type = "H" if highest_id < 1 << 16 else "I"
         self._make_room = make_room
 
     def open(self, source: Callable[[], Iterable[Line]], render: Render) -> CachedExamples:

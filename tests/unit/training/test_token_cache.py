@@ -47,7 +47,7 @@ class Source:
 
 
 def opened(folder: Path, source: Source, vocabulary: int = 300) -> CachedExamples:
-    return TokenCache(folder, vocabulary, lambda _: None).open(source.lines, source.render)
+    return TokenCache(folder, vocabulary - 1, lambda _: None).open(source.lines, source.render)
 
 
 def shards(folder: Path) -> list[Path]:
