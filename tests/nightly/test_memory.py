@@ -36,7 +36,7 @@ def _trained(file: Path, models: Path, folder: Path) -> int:
         seed=1,
         output_prefix="p/jobs/ftjob-1/attempt-1",
     )
-    settings = environment(models, TUNERY_DATA=str(folder))
+    settings = environment(models, TUNERY_DATA=str(folder), TUNERY_BASE=base.name)
     handle = LocalExecutor(settings).start(run)
     try:
         for report in handle.reports(WAIT_S):
