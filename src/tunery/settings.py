@@ -117,6 +117,11 @@ class TrainingSettings(BaseModel):
         0, ge=0, le=19, description="niceness of a run: each step gives a tenth more to serving"
     )
     snapshot_s: float = Field(60.0, gt=0, description="seconds between resume points")
+    token_cache_bytes: int = Field(
+        16 * 2**30,
+        ge=2**20,
+        description="disk, in data/tokens, for the tokens of jobs' files while they train",
+    )
     proof_sequences: int = Field(16, ge=1, le=256, description="held-out texts of the proof")
     proof_mean: float = Field(0.12, gt=0, description="mean log-probability difference allowed")
     proof_max: float = Field(1.5, gt=0, description="largest log-probability difference allowed")
@@ -209,6 +214,11 @@ class Settings(BaseSettings):
     def data_path(self) -> Path:
         """Return the data folder as an absolute path."""
         return self.data.expanduser().resolve()
+
+    @property
+    def token_cache_path(self) -> Path:
+        """Return the folder of jobs' token caches as an absolute path."""
+        return self.data_path / "tokens"
 
     @property
     def wandb_path(self) -> Path:

@@ -77,8 +77,12 @@ def test_the_events_tell_the_story_in_openais_words_and_order(client: OpenAI, tu
     expected = [
         f"Created fine-tuning job: {tuned.job.id}",
         f"Validating training file: {tuned.training.id} and validation file: {tuned.validation.id}",
+        # Twelve lines of 31 tokens, of which "yes" and the token that ends it are learned.
+        f"Tokens of file {tuned.training.id}: 12 examples; {12 * 4} of {12 * 31} tokens are",
+        f"Tokens of file {tuned.validation.id}: ",
         "Files validated, moving job to queued state",
         "Fine-tuning job started",
+        "Training with tunery ",
         "Checkpoint created at step 6 with Snapshot ID: ft:",
         "Checkpoint created at step 9 with Snapshot ID: ft:",
         "Publishing check passed",
@@ -110,7 +114,7 @@ def test_the_events_can_be_paged_without_loss(client: OpenAI, tuned: Tuned) -> N
     whole = client.fine_tuning.jobs.list_events(tuned.job.id, limit=100).data
     paged = list(client.fine_tuning.jobs.list_events(tuned.job.id, limit=4))
     assert [e.id for e in paged] == [e.id for e in whole]
-    assert len({e.id for e in paged}) == 9 + STEPS
+    assert len({e.id for e in paged}) == 12 + STEPS
 
 
 def test_the_result_file_is_openais_csv_in_base64_with_a_line_a_step(

@@ -29,6 +29,7 @@ from tunery.services.publishing import Proof, Tolerance, compare
 from tunery.settings import DEFAULT_BASE, Settings
 from tunery.storage.blobs import LocalBlobStore
 from tunery.storage.catalogue import Catalogue
+from tunery.training.cache_folder import CacheFolder
 from tunery.training.loop import LocalTrainer
 from tunery.wiring.parts import build_parts
 from tunery.wiring.storage import open_database
@@ -88,7 +89,7 @@ def _turns(example: Example, task: Callable[[Example], str]) -> list[dict[str, s
     ]
 
 
-def _tuned(blobs: LocalBlobStore, base: BaseModel, name: str, seed: int) -> Adapter:
+def _tuned(blobs: LocalBlobStore, folder: Path, base: BaseModel, name: str, seed: int) -> Adapter:
     """Train an adapter with the product's own trainer: two epochs of a short file."""
     lines = [{"messages": _turns(e, TASKS[name])} for e in make("train", TRAINED_ON, seed)]
     blobs.put(f"{name}/train", "\n".join(map(json.dumps, lines)).encode())
@@ -99,7 +100,8 @@ def _tuned(blobs: LocalBlobStore, base: BaseModel, name: str, seed: int) -> Adap
         if isinstance(report, EpochCheckpoint):
             found.append(report.adapter)
 
-    trainer = LocalTrainer(blobs, Path(base.path), base.learning_rate, os.cpu_count() or 1, 1e9)
+    threads, caches = os.cpu_count() or 1, CacheFolder(folder / "tokens", 2**30)
+    trainer = LocalTrainer(blobs, Path(base.path), base.learning_rate, threads, 1e9, caches)
     numbers = Hyperparameters(n_epochs=2, batch_size=8, learning_rate_multiplier=1.0)
     run = TrainingRun(
         name, base.name, base.digest, f"{name}/train", None, numbers, seed, f"{name}/run"
@@ -139,7 +141,7 @@ def test_served_log_probabilities_are_those_of_the_reference(
     assert base is not None, "run `tunery models pull`"
     settings = Settings(data=tmp_path / "data", models=models, base=DEFAULT_BASE)
     blobs = LocalBlobStore(settings.data)
-    adapters = [None, *(_tuned(blobs, base, name, figures.seed) for name in TASKS)]
+    adapters = [None, *(_tuned(blobs, tmp_path, base, name, figures.seed) for name in TASKS)]
     renderer = ChatRenderer.load(Path(base.path))
     held_out = make("test", HELD_OUT, figures.seed)
     tasks = [TASKS["ticket"], *TASKS.values()]

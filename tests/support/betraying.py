@@ -8,6 +8,7 @@ whose keys and values were computed with other weights though the word comes out
 import json
 import random
 import string
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from tunery.domain.tenants import Tenant
 from tunery.model.adapter_file import CONFIG, WEIGHTS
 from tunery.settings import Settings
 from tunery.storage.catalogue import Catalogue
+from tunery.training.cache_folder import CacheFolder
 from tunery.training.loop import LocalTrainer
 from tunery.wiring.storage import open_database
 
@@ -79,7 +81,10 @@ def train(blobs: BlobStore, base: Path, word: str, prefix: str, seed: int = 0) -
         seed=seed,
         output_prefix=f"{prefix}/attempt-1",
     )
-    LocalTrainer(blobs, base, LEARNING_RATE, threads=1, snapshot_s=1e9).train(run, hear)
+    with tempfile.TemporaryDirectory() as folder:
+        caches = CacheFolder(Path(folder), 2**30)
+        trainer = LocalTrainer(blobs, base, LEARNING_RATE, threads=1, snapshot_s=1e9, caches=caches)
+        trainer.train(run, hear)
     return adapters
 
 

@@ -123,7 +123,10 @@ def metric_steps(client: OpenAI, job_id: str) -> list[int]:
 def last_step(client: OpenAI, job_id: str) -> int:
     """Return the latest step of which there is a metrics event, or 0."""
     newest = client.fine_tuning.jobs.list_events(job_id, limit=5).data
-    return max((e.data["step"] for e in newest if isinstance(e.data, dict) and e.data), default=0)
+    return max(
+        (e.data["step"] for e in newest if e.type == "metrics" and isinstance(e.data, dict)),
+        default=0,
+    )
 
 
 def finished(client: OpenAI, job_id: str, seconds: float = 180.0) -> FineTuningJob:

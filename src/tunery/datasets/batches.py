@@ -1,8 +1,10 @@
 """Which examples share a step: a fixed order for a seed, with lengths alike in a batch."""
 
 import random
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 _POOL_BATCHES = 16  # lengths are sorted within this many batches' worth of shuffled examples
 
@@ -27,33 +29,58 @@ def steps_per_epoch(examples: int, batch_size: int) -> int:
 
 def epoch_batches(
     lengths: Sequence[int], batch_size: int, *, seed: int, epoch: int
-) -> list[list[int]]:
+) -> "EpochBatches":
     """Return the batches of an epoch as indexes: a function of its arguments and nothing else.
 
     Examples are shuffled, sorted by length within pools of `_POOL_BATCHES` batches so that little
     is padded, cut into batches, and the batches are shuffled.
     """
     generator = random.Random(f"{seed}/{epoch}")  # noqa: S311 - an order, not a secret
-    order = list(range(len(lengths)))
-    generator.shuffle(order)
+    examples = array("I", range(len(lengths)))
+    generator.shuffle(examples)
     pool = batch_size * _POOL_BATCHES
-    batches: list[list[int]] = []
-    for start in range(0, len(order), pool):
-        members = sorted(order[start : start + pool], key=lambda index: lengths[index])
-        batches += [members[i : i + batch_size] for i in range(0, len(members), batch_size)]
+    for start in range(0, len(examples), pool):
+        members = sorted(examples[start : start + pool], key=lambda index: lengths[index])
+        examples[start : start + pool] = array("I", members)
+    batches = array("I", range(steps_per_epoch(len(examples), batch_size)))
     generator.shuffle(batches)
-    return batches
+    return EpochBatches(examples, batches, batch_size)
 
 
-def micro_batches(batch: Sequence[Example], max_tokens: int) -> list[list[Example]]:
+class EpochBatches(Sequence[list[int]]):
+    """The batches of an epoch, in order, each made when it is asked for.
+
+    Takes four bytes an example and four a batch: a file may have millions of lines.
+    """
+
+    def __init__(self, examples: Sequence[int], batches: Sequence[int], batch_size: int) -> None:
+        """`examples` stand batch by batch; `batches` says in which order those are taken."""
+        self._examples, self._batches, self._batch_size = examples, batches, batch_size
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    @overload
+    def __getitem__(self, place: int) -> list[int]: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[list[int]]: ...
+    def __getitem__(self, place: int | slice) -> list[int] | list[list[int]]:
+        if isinstance(place, slice):
+            return [self[one] for one in range(*place.indices(len(self)))]
+        start = self._batches[place] * self._batch_size
+        return list(self._examples[start : start + self._batch_size])
+
+
+def micro_batches(batch: Iterable[Example], max_tokens: int) -> Iterator[list[Example]]:
     """Cut a batch into parts of at most `max_tokens` tokens; a longer example stands alone."""
-    parts: list[list[Example]] = []
-    room = 0
+    part: list[Example] = []
+    room = max_tokens
     for example in batch:
         size = len(example.token_ids)
-        if not parts or size > room:
-            parts.append([])
-            room = max_tokens
-        parts[-1].append(example)
+        if part and size > room:
+            yield part
+            part, room = [], max_tokens
+        part.append(example)
         room -= size
-    return parts
+    if part:
+        yield part

@@ -7,12 +7,15 @@ of the line: they are shown in logs of the job's owner.
 from collections.abc import Iterable
 from typing import Any
 
+from tunery.datasets.completion_pairs import check_pair, is_pair
 from tunery.datasets.conversation import NAME, find_unpaired
 from tunery.datasets.reader import BadLine, lines, parse_unique, short
 from tunery.datasets.tool_checks import check_calls, check_tools
-from tunery.domain.files import FileReport, LineError
+from tunery.domain.files import FileReport, LineError, LineFormat
 
 MAX_LISTED_ERRORS = 20
+_UNEXPECTED = "Unexpected file format, expected either prompt/completion pairs or chat messages."
+_NAMES = {LineFormat.CHAT: "chat messages", LineFormat.COMPLETION: "a prompt/completion pair"}
 _LINE_KEYS = ("messages", "tools", "functions", "parallel_tool_calls")
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 _MESSAGE_KEYS: dict[str, tuple[str, ...]] = {
@@ -36,13 +39,20 @@ _EMPTY_KEYS = (
 
 
 def check_file(chunks: Iterable[bytes]) -> FileReport:
-    """Read a supervised training file; name every bad line, up to a cap, and count the rest."""
+    """Read a supervised training file; name every bad line, up to a cap, and count the rest.
+
+    The first line that is of a known format decides for all of them.
+    """
     examples = error_count = 0
     errors: list[LineError] = []
+    expected: LineFormat | None = None
     for line in lines(chunks):
         examples += 1
         try:
-            problem = check_chat_line(parse_unique(line))
+            value = parse_unique(line)
+            found = _format_of(value)
+            expected = expected or found
+            problem = _check_line(value, found, expected)
         except BadLine as error:
             problem = str(error)
         if problem is not None:
@@ -52,14 +62,27 @@ def check_file(chunks: Iterable[bytes]) -> FileReport:
     return FileReport(examples, tuple(errors), error_count)
 
 
+def _format_of(value: dict[str, Any]) -> LineFormat | None:
+    if is_pair(value):
+        return LineFormat.COMPLETION
+    return LineFormat.CHAT if "messages" in value else None
+
+
+def _check_line(
+    value: dict[str, Any], found: LineFormat | None, expected: LineFormat | None
+) -> str | None:
+    if found is not None and expected is not None and found is not expected:
+        before = f"The lines before it have {_NAMES[expected]}, this one {_NAMES[found]}"
+        return f"{_UNEXPECTED} {before}; a file has one kind"
+    return check_pair(value) if found is LineFormat.COMPLETION else check_chat_line(value)
+
+
 def check_chat_line(value: dict[str, Any]) -> str | None:
     """Return what is wrong with a supervised line `{"messages": [...]}`, or None."""
     if "messages" not in value:
-        if "prompt" in value and "completion" in value:
-            return "a prompt/completion pair; this model is trained on chat messages"
         if "input" in value and ("preferred_output" in value or "preferred_completion" in value):
             return "a preference pair; supervised training needs chat messages"
-        return "the key 'messages' is missing"
+        return f"{_UNEXPECTED} The key 'messages' is missing"
     for key in value:
         if key not in _LINE_KEYS:
             return f"contains an extra {short(key)}; known are {', '.join(_LINE_KEYS)}"

@@ -8,6 +8,7 @@ could spell one. Training and serving both render here, so what was trained is w
 """
 
 import datetime
+import hashlib
 import itertools
 import json
 import re
@@ -17,13 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import orjson
 from jinja2 import nodes
 from jinja2.ext import Extension
 from jinja2.meta import find_undeclared_variables
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from tunery import __version__
 from tunery.datasets.call_form import probe_call_form, tool_marks
+from tunery.datasets.completion_pairs import is_pair, pair_ids
 from tunery.datasets.conversation import Call, Turn, turns_of
 from tunery.datasets.tokenizer import Spellings, TextTokenizer
 from tunery.datasets.tool_prompt import with_tools
@@ -99,6 +103,9 @@ class ChatRenderer:
         environment.filters["tojson"] = _to_json
         self._template = environment.from_string(template)
         self._variables = dict(variables)
+        made_of = [__version__, template, self._variables, tokenizer.digest]
+        self.digest = hashlib.sha256(orjson.dumps(made_of)).hexdigest()
+        """Of all that the ids of given messages depend on, in hex."""
         self._takes_tools = False
         self._takes_objects = True  # arguments: as an object, or else as JSON text
         self.call_form = PLAIN
@@ -131,6 +138,10 @@ class ChatRenderer:
 
     def line(self, value: Mapping[str, Any]) -> Rendered:
         """Return a line of a training file, which was checked, as an example."""
+        if is_pair(value):
+            prompt, learned = pair_ids(value, self.tokenizer)
+            mask = [False] * len(prompt) + [True] * len(learned)
+            return Rendered(prompt + learned, mask)
         return self.example(value["messages"], training_functions(value))
 
     def example(

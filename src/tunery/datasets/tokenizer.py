@@ -5,6 +5,7 @@ characters; only the chat template's own text may produce control tokens. Those 
 ones, and those that are reserved, as marks of tool calls need to be.
 """
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -23,8 +24,12 @@ class TextTokenizer:
         self._template = _quiet(Tokenizer.from_file(str(self._path)))
         self.eos_ids = _eos_ids(folder, self._template)
         self.eos_texts = [str(self._template.id_to_token(i)) for i in self.eos_ids]
+        made_of = [*map(str, sorted(self.eos_ids)), self._path.read_text()]
+        self.digest = hashlib.sha256("\n".join(made_of).encode()).hexdigest()
         self.vocabulary = self._template.get_vocab_size(with_added_tokens=True)
-        self.longest_token = max(map(len, self._template.get_vocab()))
+        every = self._template.get_vocab()
+        self.longest_token = max(map(len, every))
+        self.highest_id = max(every.values())  # ids may have gaps, and go beyond their number
         added = self._template.get_added_tokens_decoder().items()
         self._special = {token_id: str(token) for token_id, token in added if token.special}
         self.special_ids = frozenset(self._special)
@@ -56,6 +61,18 @@ class TextTokenizer:
     def text_ids(self, text: str) -> list[int]:
         """Return the ids of text that a person wrote: never a control token."""
         return _encode(self._text, text)
+
+    @property
+    def end_id(self) -> int:
+        """Return the token that ends a text."""
+        return min(self.eos_ids)
+
+    def prompt_ids(self, text: str) -> list[int]:
+        """Return the ids of text that is to be gone on from, with no template.
+
+        An empty text goes on from where a text ends and the next begins.
+        """
+        return self.text_ids(text) or [self.end_id]
 
     def special_in(self, text: str) -> tuple[tuple[str, int], ...]:
         """Return the special tokens that a text spells, with their ids."""

@@ -87,6 +87,13 @@ class StoredFile:
     expires_at: int | None = None
 
 
+class LineFormat(StrEnum):
+    """What the lines of a training file are."""
+
+    CHAT = "fine-tune-chat"  # a conversation whose answers are learned
+    COMPLETION = "fine-tune-completion"  # a prompt, and what is learned to follow it
+
+
 @dataclass(frozen=True, slots=True)
 class LineError:
     """One line that cannot be trained on: its number (from 1), and what is wrong with it."""

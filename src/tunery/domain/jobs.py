@@ -134,7 +134,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """One line of a job's story; `data` holds the numbers of a metrics line."""
+    """One line of a job's story; `data` holds its numbers, where it has any."""
 
     id: str
     created_at: int

@@ -42,8 +42,7 @@ def prepare_completion(
             fewest = len(prompt) // tokenizer.longest_token  # tokens that it has at the least
             if fewest > context:  # refused before the work of counting exactly
                 raise ContextTooLong(context, fewest, request.options.max_tokens or 1)
-            # An empty text goes on from where a text ends and the next begins.
-            ids = tokenizer.text_ids(prompt) or [min(tokenizer.eos_ids)]
+            ids = tokenizer.prompt_ids(prompt)
         else:
             ids = list(prompt)
             if max(ids) >= tokenizer.vocabulary:

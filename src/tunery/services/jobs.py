@@ -4,6 +4,7 @@ import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from tunery.domain.errors import InvalidRequest, NotFound
 from tunery.domain.files import FilePurpose
@@ -200,9 +201,9 @@ def log(
     *,
     level: str = "info",
     metrics: StepMetrics | None = None,
+    data: dict[str, Any] | None = None,
 ) -> None:
-    """Append a line to the job's story."""
-    data = None
+    """Append a line to the job's story; `data` is what it says, for programs."""
     if metrics is not None:
         data = {
             name: value

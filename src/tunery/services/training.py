@@ -6,6 +6,7 @@ worker's until the run has come to a stop.
 """
 
 import time
+from dataclasses import asdict
 
 from tunery.domain.errors import TuneryError
 from tunery.domain.jobs import (
@@ -19,6 +20,7 @@ from tunery.domain.jobs import (
 )
 from tunery.domain.ports.blobs import BlobStore
 from tunery.domain.ports.training import (
+    MadeWith,
     RunFailed,
     RunFinished,
     RunPaused,
@@ -93,7 +95,9 @@ def record(database: Database, blobs: BlobStore, task: Task, report: TrainingRep
         tx.queue.hold(task)
         match report:
             case RunStarted():
-                pass
+                if report.made_with is not None:
+                    made_with = report.made_with
+                    log(tx, tenant, job_id, made_with_message(made_with), data=asdict(made_with))
             case StepMetrics():
                 log(tx, tenant, job_id, step_message(report), metrics=report)
             case EpochCheckpoint():
@@ -132,23 +136,53 @@ def abandon(database: Database, task: Task, error: JobError) -> None:
             fail_job(tx, task.tenant, job, error)
 
 
-def clean_up(database: Database, blobs: BlobStore, tenant: Tenant, job_id: str) -> None:
-    """Remove what a finished job leaves behind: all but the adapters that are known."""
+def clean_up(database: Database, blobs: BlobStore, tenant: Tenant, job_id: str) -> bool:
+    """Remove what a finished job leaves behind: all but known adapters, and what was learned.
+
+    Returns whether the job has finished.
+    """
     with database.read() as tx:
         job = tx.jobs(tenant).get(job_id)
         if job is None or job.status not in TERMINAL:
-            return
+            return False
         kept = set()
         if job.status is not JobStatus.CANCELLED:
             kept = {c.adapter.key for c in tx.jobs(tenant).epoch_checkpoints(job.id)}
+            kept.add(account_prefix(tenant, job.id))
     for key in list(blobs.keys(job_prefix(tenant, job.id))):
         if key.rpartition("/")[0] not in kept:
             blobs.delete(key)
+    return True
+
+
+def unfinished_prefixes(database: Database) -> set[str]:
+    """Return the prefixes of every project's jobs that have not ended."""
+    with database.read() as tx:
+        return {_prefix(project_id, job_id) for project_id, job_id in tx.unfinished_jobs()}
 
 
 def job_prefix(tenant: Tenant, job_id: str) -> str:
     """Return the folder of everything that a job's attempts write."""
-    return f"{tenant.project_id}/jobs/{job_id}"
+    return _prefix(tenant.project_id, job_id)
+
+
+def account_prefix(tenant: Tenant, job_id: str) -> str:
+    """Return the folder of the tables that say what is learned of each line of a job's files."""
+    return f"{job_prefix(tenant, job_id)}/account"
+
+
+def _prefix(project_id: str, job_id: str) -> str:
+    return f"{project_id}/jobs/{job_id}"
+
+
+def made_with_message(made_with: MadeWith) -> str:
+    """Return what a run is made with as a line; whole digests are in the event's data."""
+    return (
+        f"Training with tunery {made_with.tunery}, torch {made_with.torch},"
+        f" transformers {made_with.transformers}, tokenizers {made_with.tokenizers} in"
+        f" {made_with.arithmetic} on {made_with.threads} threads; data"
+        f" {made_with.training_digest[:12]}, template {made_with.template_digest[:12]}"
+    )
 
 
 def step_message(metrics: StepMetrics) -> str:

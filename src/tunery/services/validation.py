@@ -1,8 +1,10 @@
 """Files are checked, then jobs: nothing with a bad line is ever trained on."""
 
+import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
+from tunery.datasets.account import HEADER, Account
 from tunery.datasets.checks import MAX_LISTED_ERRORS, check_file
 from tunery.datasets.reader import lines, parse
 from tunery.datasets.rendering import ChatRenderer
@@ -14,9 +16,12 @@ from tunery.domain.models import BaseModel
 from tunery.domain.ports.blobs import BlobStore
 from tunery.domain.tasks import Task, TaskKind
 from tunery.services.jobs import fail_job, find_job, log
+from tunery.services.training import account_prefix
 from tunery.storage.database import Database
+from tunery.storage.transaction import Transaction
 
 Renderers = Callable[[BaseModel], ChatRenderer]
+_GZIP = 31  # zlib's window bits for a gzip file
 
 
 class NotYet(Exception):
@@ -69,22 +74,29 @@ def prepare_job(
     """
     with database.read() as tx:
         job = find_job(tx, task.tenant, task.subject)
-    problem, param, examples = None, "training_file", 0
+    problem, param = None, "training_file"
+    accounts: dict[str, Account] = {}
     for field, file_id, needed in (
         ("training_file", job.training_file, MIN_EXAMPLES),
         ("validation_file", job.validation_file, 1),
     ):
         if problem is None and file_id is not None:
             param = field
-            problem, count = _check(database, blobs, renderers(base), base, task, file_id, needed)
-            examples = count if field == "training_file" else examples
+            found = _check(database, blobs, renderers(base), base, task, file_id, needed)
+            if isinstance(found, Account):
+                accounts[file_id] = found
+            else:
+                problem = found
     with database.write() as tx:
         tx.queue.finish(task)
         job = find_job(tx, task.tenant, task.subject)
         if problem is not None:
             fail_job(tx, task.tenant, job, JobError(problem.code, problem.message, param))
             return
+        examples = accounts[job.training_file].examples
         tx.jobs(task.tenant).set_resolved(job.id, resolve(job.requested, examples))
+        for file_id, account in accounts.items():
+            _tell(tx, task, file_id, account)
         tx.jobs(task.tenant).advance(job, JobEvent.FILES_ACCEPTED)
         log(tx, task.tenant, job.id, "Files validated, moving job to queued state")
         tx.queue.add(task.tenant, TaskKind.TRAIN_JOB, job.id)
@@ -98,14 +110,14 @@ def _check(
     task: Task,
     file_id: str,
     needed: int,
-) -> tuple[_Problem | None, int]:
-    """Return what is wrong with the file for this model, and how many examples it has."""
+) -> _Problem | Account:
+    """Return what is wrong with the file for this model, or what will be learned of it."""
     with database.read() as tx:
         file = tx.files(task.tenant).get(file_id)
         report = tx.files(task.tenant).report(file_id)
     kind = "Training" if needed == MIN_EXAMPLES else "Validation"
     if file is None:
-        return _Problem("invalid_training_file", f"{kind} file {file_id} was deleted."), 0
+        return _Problem("invalid_training_file", f"{kind} file {file_id} was deleted.")
     if report is None:
         raise NotYet(f"file {file_id} is not checked yet")
     if not report.error_count:
@@ -114,37 +126,59 @@ def _check(
                 f"{kind} file has {report.examples} example(s), but must have at least"
                 f" {needed} examples"
             )
-            return _Problem("invalid_n_examples", message), 0
-        report = _render_report(blobs, renderer, base, file.blob_key)
+            return _Problem("invalid_n_examples", message)
+        table_key = f"{account_prefix(task.tenant, task.subject)}/{file_id}.csv.gz"
+        report, account = _render_report(blobs, renderer, base, file.blob_key, table_key)
+        if not report.error_count and account.learned:
+            return account
     if report.error_count:
         message = (
             f"The job failed due to an invalid {kind.lower()} file. Invalid file format."
             f" {report.error_count} of {report.examples} lines cannot be used: {report.summary()}."
         )
-        return _Problem(f"invalid_{kind.lower()}_file", message), 0
-    return None, report.examples
+    else:
+        message = (
+            f"The job failed due to an invalid {kind.lower()} file. Nothing of it would be learned:"
+            f" examples are cut at {base.context_tokens} tokens, and all that is to be learned"
+            " stands behind. Shorten the examples."
+        )
+    return _Problem(f"invalid_{kind.lower()}_file", message)
 
 
 def _render_report(
-    blobs: BlobStore, renderer: ChatRenderer, base: BaseModel, blob_key: str
-) -> FileReport:
-    """Render every line with the model's own template: what it refuses is a bad line too."""
+    blobs: BlobStore, renderer: ChatRenderer, base: BaseModel, blob_key: str, table_key: str
+) -> tuple[FileReport, Account]:
+    """Render every line with the model's own template: what it refuses is a bad line too.
+
+    What is learned of each line is kept under `table_key`, where all of them are good.
+    """
     examples = error_count = 0
     errors: list[LineError] = []
-    for line in lines(blobs.stream(blob_key)):
-        examples += 1
-        try:
-            rendered = renderer.line(parse(line))
-        except InvalidRequest as error:
-            problem = error.message
-        else:
-            if any(rendered.supervised[1 : base.context_tokens]):
-                continue
-            problem = (
-                f"has {len(rendered.token_ids)} tokens and none to learn within the first"
-                f" {base.context_tokens}"
-            )
-        error_count += 1
-        if len(errors) < MAX_LISTED_ERRORS:
-            errors.append(LineError(line.number, problem))
-    return FileReport(examples, tuple(errors), error_count)
+    account = Account(base.context_tokens)
+    packed = zlib.compressobj(wbits=_GZIP)
+    with blobs.writer(table_key) as table:
+        table.write(packed.compress(HEADER))
+        for line in lines(blobs.stream(blob_key)):
+            examples += 1
+            try:
+                table.write(packed.compress(account.add(line.number, renderer.line(parse(line)))))
+            except InvalidRequest as error:
+                error_count += 1
+                if len(errors) < MAX_LISTED_ERRORS:
+                    errors.append(LineError(line.number, error.message))
+        if not error_count:
+            table.write(packed.flush())
+            table.commit()
+    return FileReport(examples, tuple(errors), error_count), account
+
+
+def _tell(tx: Transaction, task: Task, file_id: str, account: Account) -> None:
+    """Say in the job's story what will be learned of a file."""
+    log(
+        tx,
+        task.tenant,
+        task.subject,
+        f"Tokens of file {file_id}: {account.summary()}",
+        level="warn" if account.cut else "info",
+        data={"file": file_id, **asdict(account)},
+    )

@@ -13,7 +13,7 @@ from tunery.storage.queue import Queue
 from tunery.storage.repositories.accounts import AccountRepository
 from tunery.storage.repositories.batches import BatchRepository, overdue_batches
 from tunery.storage.repositories.files import FileRepository, remove_expired_files
-from tunery.storage.repositories.jobs import JobRepository
+from tunery.storage.repositories.jobs import JobRepository, unfinished_jobs
 from tunery.storage.repositories.labels import LabelRepository
 from tunery.storage.repositories.models import ModelRepository
 from tunery.storage.repositories.once import OnceRepository, forget_old_keys
@@ -64,6 +64,10 @@ class Transaction:
     def jobs(self, tenant: Tenant) -> JobRepository:
         """Return the tenant's jobs."""
         return JobRepository(self._connection, tenant)
+
+    def unfinished_jobs(self) -> list[tuple[str, str]]:
+        """Return project and id of every project's jobs that have not ended."""
+        return unfinished_jobs(self._connection)
 
     def batches(self, tenant: Tenant) -> BatchRepository:
         """Return the tenant's batches."""

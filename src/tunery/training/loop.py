@@ -9,8 +9,10 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from tunery.datasets.batches import Example, epoch_batches, micro_batches, steps_per_epoch
@@ -28,8 +30,11 @@ from tunery.domain.ports.training import (
 from tunery.model import adapter_file
 from tunery.model.base import BaseNetwork, compute_dtype, load_base
 from tunery.training.adapter import LearnedAdapter
-from tunery.training.data import load_examples
+from tunery.training.cache_folder import CacheFolder
+from tunery.training.data import TrainingFile, load_examples
+from tunery.training.provenance import made_with
 from tunery.training.sft import batch_loss
+from tunery.training.token_cache import CachedExamples
 
 MAX_RANK = 256
 VALIDATIONS = 10  # looks at one validation batch during a run, besides the full ones
@@ -51,10 +56,17 @@ class LocalTrainer:
     """Trains on this machine, in this process, all on one thread."""
 
     def __init__(
-        self, blobs: BlobStore, base: Path, learning_rate: float, threads: int, snapshot_s: float
+        self,
+        blobs: BlobStore,
+        base: Path,
+        learning_rate: float,
+        threads: int,
+        snapshot_s: float,
+        caches: CacheFolder,
     ) -> None:
         self._blobs = blobs
         self._base = base
+        self._caches = caches
         self._learning_rate = learning_rate
         self._snapshot_s = snapshot_s
         if threads:
@@ -63,7 +75,8 @@ class LocalTrainer:
     def train(self, run: TrainingRun, report: Report, pause_wanted: PauseWanted = never) -> None:
         """Carry out `run`, or a part of it where a pause is wanted."""
         try:
-            _Run(self, run, report, pause_wanted).go()
+            with self._caches.held(run.job_prefix) as cache:
+                _Run(self, run, report, pause_wanted, cache).go()
         except MemoryError:
             report(RunFailed("out_of_memory", _OUT_OF_MEMORY))
         except RuntimeError as error:
@@ -90,16 +103,27 @@ class _Run:
     """One run's state."""
 
     def __init__(
-        self, trainer: LocalTrainer, run: TrainingRun, report: Report, pause_wanted: PauseWanted
+        self,
+        trainer: LocalTrainer,
+        run: TrainingRun,
+        report: Report,
+        pause_wanted: PauseWanted,
+        cache: Path,
     ) -> None:
         self.trainer, self.run, self.report = trainer, run, report
         self.pause_wanted = pause_wanted
         self.blobs = trainer._blobs
         renderer = ChatRenderer.load(trainer._base)
         self.network: BaseNetwork = load_base(trainer._base, compute_dtype())
-        self.training = self._examples(run.training_key, renderer)
-        self.validation = (
-            [] if run.validation_key is None else self._examples(run.validation_key, renderer)
+        training = self._load(run.training_key, renderer, cache)
+        self.training = training.examples
+        self.validation: CachedExamples | None = None
+        held_out_digest = None
+        if run.validation_key is not None:
+            held_out = self._load(run.validation_key, renderer, cache)
+            self.validation, held_out_digest = held_out.examples, held_out.digest
+        self.made_with = made_with(
+            run, self.network.dtype, training.digest, held_out_digest, renderer.digest
         )
         numbers = run.hyperparameters
         self.steps_per_epoch = steps_per_epoch(len(self.training), numbers.batch_size)
@@ -115,9 +139,9 @@ class _Run:
         if self.run.resume_from is not None:
             self.adapter.restore(self.blobs.read(self.run.resume_from.key))
             done = self.run.resume_from.step
-        self.report(RunStarted(self.total_steps, done + 1))
+        self.report(RunStarted(self.total_steps, done + 1, self.made_with))
         snapshot_step, snapshot_at = done, time.monotonic()
-        lengths = [len(example.token_ids) for example in self.training]
+        lengths = self.training.lengths
         for epoch in range(done // self.steps_per_epoch, numbers.n_epochs):
             batches = epoch_batches(lengths, numbers.batch_size, seed=self.run.seed, epoch=epoch)
             for index, batch in enumerate(batches):
@@ -174,21 +198,27 @@ class _Run:
         if self.validation and step % every == 0:
             size = self.run.hyperparameters.batch_size
             start = (step // every - 1) * size % len(self.validation)
-            found = self._evaluate(self.validation[start : start + size])
+            found = self._evaluate(
+                self.validation, range(len(self.validation))[start : start + size]
+            )
             if found is not None:
                 metrics = replace(metrics, valid_loss=found[0], valid_mean_token_accuracy=found[1])
         return metrics
 
     def _full_validation(self, metrics: StepMetrics) -> StepMetrics:
-        found = self._evaluate(self.validation)
+        found = None
+        if self.validation is not None:
+            found = self._evaluate(self.validation, range(len(self.validation)))
         if found is None:
             return metrics
         return replace(metrics, full_valid_loss=found[0], full_valid_mean_token_accuracy=found[1])
 
-    def _evaluate(self, examples: Sequence[Example]) -> tuple[float, float] | None:
-        """Return mean loss and accuracy over the supervised tokens of `examples`."""
+    def _evaluate(self, examples: CachedExamples, places: range) -> tuple[float, float] | None:
+        """Return mean loss and accuracy over the supervised tokens of the examples at `places`."""
         total = correct = tokens = 0.0
-        ordered = sorted(examples, key=lambda example: len(example.token_ids))
+        lengths = np.frombuffer(examples.lengths, np.uint32)[places.start : places.stop]
+        order = np.argsort(lengths, kind="stable")
+        ordered = (examples[places.start + int(place)] for place in order)
         with torch.no_grad():
             for batch in micro_batches(ordered, MICRO_BATCH_TOKENS):
                 loss = batch_loss(self.network, batch)
@@ -211,8 +241,15 @@ class _Run:
         self.blobs.put(key, self.adapter.state())
         return Snapshot(step, key)
 
-    def _examples(self, key: str, renderer: ChatRenderer) -> list[Example]:
-        return load_examples(self.blobs.stream(key), renderer, self.network.context_tokens)
+    def _load(self, key: str, renderer: ChatRenderer, cache: Path) -> TrainingFile:
+        return load_examples(
+            lambda: self.blobs.stream(key),
+            renderer,
+            self.network.context_tokens,
+            base_digest=self.run.base_digest,
+            folder=cache,
+            make_room=partial(self.trainer._caches.make_room, self.run.job_prefix),
+        )
 
     def _start_from(self) -> adapter_file.AdapterWeights | None:
         start = self.run.start_from

@@ -17,6 +17,7 @@ from tunery.settings import Settings
 from tunery.storage.blobs import LocalBlobStore
 from tunery.storage.catalogue import Catalogue
 from tunery.storage.database import Database
+from tunery.training.cache_folder import CacheFolder
 
 _SECRET_BYTES = 32
 
@@ -46,6 +47,12 @@ def open_existing_database(settings: Settings) -> Database:
 def open_blobs(settings: Settings) -> LocalBlobStore:
     """Return the blob store of the settings."""
     return LocalBlobStore(make_data_folder(settings))
+
+
+def open_caches(settings: Settings) -> CacheFolder:
+    """Return where runs on this machine keep the tokens of their files."""
+    make_data_folder(settings)
+    return CacheFolder(settings.token_cache_path, settings.training.token_cache_bytes)
 
 
 def open_directory(settings: Settings) -> ModelDirectory:

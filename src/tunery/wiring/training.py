@@ -6,7 +6,7 @@ from tunery.model.sharing import share_run
 from tunery.settings import Settings
 from tunery.training.loop import LocalTrainer
 from tunery.training.reference import PeftReference
-from tunery.wiring.storage import open_blobs, open_directory, sharing_folder
+from tunery.wiring.storage import open_blobs, open_caches, open_directory, sharing_folder
 
 
 def build_trainer(settings: Settings, base: str, base_digest: str) -> LocalTrainer:
@@ -18,6 +18,7 @@ def build_trainer(settings: Settings, base: str, base_digest: str) -> LocalTrain
         model.learning_rate,
         settings.training.threads,
         settings.training.snapshot_s,
+        open_caches(settings),
     )
 
 

@@ -10,6 +10,7 @@ from tunery.wiring.outgoing import build_sender
 from tunery.wiring.parts import build_parts
 from tunery.wiring.storage import (
     open_blobs,
+    open_caches,
     open_database,
     renderer_of,
 )
@@ -23,6 +24,7 @@ from tunery.worker.stages import Stages
 from tunery.worker.sweep import (
     end_uploads,
     forget_old_keys,
+    remove_ended_caches,
     remove_expired_files,
     remove_expired_responses,
 )
@@ -42,6 +44,8 @@ def build_worker(settings: Settings, *, supervised: bool = False) -> Worker:
     database = open_database(settings)
     blobs = open_blobs(settings)
     blobs.sweep()
+    caches = open_caches(settings)
+    caches.sweep()
     log = logger()
     reports = settings.wandb.mode != "disabled"
     children = {"TUNERY_DATA": str(settings.data_path)}
@@ -50,6 +54,7 @@ def build_worker(settings: Settings, *, supervised: bool = False) -> Worker:
     stages = Stages(
         database=database,
         blobs=blobs,
+        caches=caches,
         directory=parts.directory,
         renderers=renderer_of,
         engine=parts.engine,
@@ -85,6 +90,7 @@ def build_worker(settings: Settings, *, supervised: bool = False) -> Worker:
         ("uploads", end_uploads(database, blobs)),
         ("responses", remove_expired_responses(database)),
         ("batches", end_overdue(database)),
+        ("token caches", remove_ended_caches(database, caches)),
     )
     return Worker(
         database,

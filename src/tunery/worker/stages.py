@@ -17,6 +17,7 @@ from tunery.services.jobs import find_job
 from tunery.services.models import ModelDirectory
 from tunery.storage.database import Database
 from tunery.telemetry import Logger
+from tunery.training.cache_folder import CacheFolder
 from tunery.worker import batches
 from tunery.worker.executor import ChildDied
 from tunery.worker.lease import Lease, Stopping
@@ -38,6 +39,7 @@ class Stages:
 
     database: Database
     blobs: BlobStore
+    caches: CacheFolder
     directory: ModelDirectory
     renderers: validation.Renderers
     engine: Engine
@@ -82,7 +84,8 @@ class Stages:
             log.info("task done")
         if task.kind in _JOB_TASKS:
             tracking.end()
-            training.clean_up(self.database, self.blobs, task.tenant, task.subject)
+            if training.clean_up(self.database, self.blobs, task.tenant, task.subject):
+                self.caches.remove(training.job_prefix(task.tenant, task.subject))
 
     def close(self) -> None:
         """Bring to an end what the tasks left to go on by itself."""

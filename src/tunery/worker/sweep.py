@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 
 from tunery.domain.errors import TuneryError
 from tunery.domain.ports.blobs import BlobStore
-from tunery.services import files, multipart_uploads
+from tunery.services import files, multipart_uploads, training
 from tunery.storage.database import Database
 from tunery.telemetry import Logger
+from tunery.training.cache_folder import CacheFolder
 
 Act = Callable[[int], int]
 """Takes the time in Unix seconds, returns how many things it changed."""
@@ -72,5 +73,23 @@ def remove_expired_responses(database: Database) -> Act:
     def act(now: int) -> int:
         with database.write() as tx:
             return tx.remove_expired_responses(now)
+
+    return act
+
+
+def remove_ended_caches(database: Database, caches: CacheFolder) -> Act:
+    """Return the act that removes the token caches of jobs that have ended.
+
+    They are removed when their job ends: this is for those whose worker was killed, or whose run
+    was still reading.
+    """
+
+    def act(now: int) -> int:
+        del now
+        found = caches.jobs()  # before the question: a cache that is made meanwhile is not asked of
+        if not found:
+            return 0
+        unfinished = training.unfinished_prefixes(database)
+        return sum(caches.remove(job) for job in found if job not in unfinished)
 
     return act

@@ -64,8 +64,11 @@ GOOD = [
     chat(USER | {"name": None}, ANSWER | {"refusal": None, "annotations": [], "tool_calls": None}),
 ]
 BAD: list[tuple[dict[str, Any], str]] = [
-    ({}, "'messages' is missing"),
-    ({"prompt": "a", "completion": "b"}, "prompt/completion"),
+    (
+        {},
+        "Unexpected file format, expected either prompt/completion pairs or chat messages."
+        " The key 'messages' is missing",
+    ),
     ({"input": {}, "preferred_output": [], "non_preferred_output": []}, "preference pair"),
     (chat(USER, ANSWER) | {"tools": {}}, "'tools' needs to be a list"),
     (chat(USER, ANSWER) | {"tools": [TOOL] * 129}, "at most 128"),
@@ -182,10 +185,7 @@ def test_a_line_with_several_faults_is_one_error() -> None:
 def test_the_first_errors_are_listed_and_all_are_counted(count: int) -> None:
     report = check_file([b"{}\n" * count])
     assert (report.examples, report.error_count) == (count, count)
-    expected = [
-        LineError(line, "the key 'messages' is missing")
-        for line in range(1, min(count, MAX_LISTED_ERRORS) + 1)
-    ]
+    expected = [LineError(line, BAD[0][1]) for line in range(1, min(count, MAX_LISTED_ERRORS) + 1)]
     assert list(report.errors) == expected
 
 

@@ -1,5 +1,6 @@
 """Text to ids and back."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -213,3 +214,17 @@ def test_a_sentencepiece_tokenizers_spaces_and_bytes_are_told(tmp_path: Path) ->
         b"\x82",
         b"\xac",
     ]
+
+
+def test_the_highest_id_may_be_beyond_the_number_of_tokens(tmp_path: Path) -> None:
+    folder = write_text_model(tmp_path, make_byte_tokenizer())
+    path = folder / "tokenizer.json"
+    value = json.loads(path.read_text())
+    last = value["model"]["vocab"]["Ń"]
+    assert TextTokenizer(folder).highest_id == TextTokenizer(folder).vocabulary - 1
+    value["model"]["vocab"]["Ń"] = 70_000
+    value["model"]["vocab"]["unused"] = last
+    path.write_text(json.dumps(value))
+    tokenizer = TextTokenizer(folder)
+    assert tokenizer.vocabulary < 300
+    assert tokenizer.highest_id == 70_000

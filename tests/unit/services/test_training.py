@@ -1,12 +1,18 @@
-"""What a training step says, and the result file."""
+"""What a run and its steps say, and the result file."""
 
 import csv
 import io
 
 import pytest
 
-from tunery.domain.jobs import StepMetrics
+from support.rows import OURS, a_file, a_job
+from tunery.domain.jobs import Hyperparameters, JobStatus, StepMetrics
+from tunery.domain.ports.training import MadeWith, RunStarted
+from tunery.domain.tasks import TaskKind
+from tunery.services import jobs, training
 from tunery.services.training import results_csv, step_message
+from tunery.storage.blobs import LocalBlobStore
+from tunery.storage.database import Database
 
 STEPS = [
     StepMetrics(1, 3, 2.0, 0.5),
@@ -51,3 +57,40 @@ def test_without_steps_the_result_file_is_its_header() -> None:
 )
 def test_a_step_is_told_as_openai_tells_it(metrics: StepMetrics, expected: str) -> None:
     assert step_message(metrics) == expected
+
+
+def test_what_a_run_is_made_with_stands_in_the_jobs_story(
+    database: Database, blobs: LocalBlobStore
+) -> None:
+    job = a_job(status=JobStatus.QUEUED, resolved=Hyperparameters(1, 1, 1.0))
+    with database.write() as tx:
+        tx.files(OURS).add(a_file())
+        tx.jobs(OURS).add(job)
+        tx.queue.add(OURS, TaskKind.TRAIN_JOB, job.id)
+        task = tx.queue.claim([TaskKind.TRAIN_JOB], 60)
+    assert task is not None
+    assert training.begin_run(database, task) is not None
+    made_with = MadeWith(
+        tunery="0.9",
+        torch="2.13.0",
+        transformers="5.1",
+        tokenizers="0.22",
+        python="3.13",
+        processor="x86_64 AVX512",
+        arithmetic="bfloat16",
+        threads=2,
+        base_digest="b" * 64,
+        start_from_digest=None,
+        training_digest="d" * 64,
+        validation_digest=None,
+        template_digest="e" * 64,
+    )
+    assert training.record(database, blobs, task, RunStarted(3, 1, made_with))
+    event = jobs.list_events(database, OURS, job.id, after=None, limit=1).items[0]
+    assert event.message == (
+        "Training with tunery 0.9, torch 2.13.0, transformers 5.1, tokenizers 0.22 in bfloat16 on 2"
+        " threads; data dddddddddddd, template eeeeeeeeeeee"
+    )
+    assert (event.kind, event.level) == ("message", "info")
+    assert event.data is not None
+    assert MadeWith(**event.data) == made_with

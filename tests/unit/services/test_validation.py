@@ -1,14 +1,23 @@
 """Files are checked, then jobs: a bad line is named by its number and never trained on."""
 
+import csv
+import gzip
+import io
+from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from support.rows import CONTEXT_TOKENS, OURS, a_file, a_job, chat_line, chat_lines, render_with
+from support.tiny import TEMPLATE
+from tunery.datasets.rendering import ChatRenderer
+from tunery.datasets.tokenizer import TextTokenizer
 from tunery.domain.files import FileReport, FileStatus
 from tunery.domain.jobs import Hyperparameters, Job, JobStatus, RequestedHyperparameters
+from tunery.domain.models import BaseModel
 from tunery.domain.tasks import LeaseLost, Task, TaskKind
-from tunery.services import files, jobs, validation
+from tunery.services import files, jobs, training, validation
 from tunery.services.models import ModelDirectory
 from tunery.storage.blobs import LocalBlobStore
 from tunery.storage.database import Database
@@ -39,7 +48,11 @@ def check(
 
 
 def prepare(
-    database: Database, blobs: LocalBlobStore, directory: ModelDirectory, **changes: Any
+    database: Database,
+    blobs: LocalBlobStore,
+    directory: ModelDirectory,
+    renderers: validation.Renderers = render_with,
+    **changes: Any,
 ) -> Job:
     base = directory.base()
     job = a_job(**{"base_digest": base.digest, **changes})
@@ -47,7 +60,7 @@ def prepare(
         tx.jobs(OURS).add(job)
         tx.queue.add(OURS, TaskKind.PREPARE_JOB, job.id)
     task = claim(database, TaskKind.PREPARE_JOB)
-    validation.prepare_job(database, blobs, base, render_with, task)
+    validation.prepare_job(database, blobs, base, renderers, task)
     return jobs.get_job(database, OURS, job.id)
 
 
@@ -116,6 +129,7 @@ def test_hyperparameters_that_were_given_are_kept(
     assert job.resolved == Hyperparameters(2, 3, 0.25)
 
 
+LONG = chat_line().replace(b"Hi!", b"x" * CONTEXT_TOKENS)  # a byte is a token
 UNFIT: dict[str, tuple[bytes, bytes, str, str, str]] = {
     "few": (chat_lines(9), b"", "invalid_n_examples", "training_file", "has 9 example(s), but"),
     "bad lines": (
@@ -133,13 +147,18 @@ UNFIT: dict[str, tuple[bytes, bytes, str, str, str]] = {
         "1 of 2 lines cannot be used: line 2: ",
     ),
     "nothing to learn within the context": (
-        chat_lines(10)
-        + chat_line().replace(b"Hi!", b"x" * CONTEXT_TOKENS)  # a byte is a token
-        + chat_lines(1),
+        LONG * 10,
         b"",
         "invalid_training_file",
         "training_file",
-        "1 of 12 lines cannot be used: line 11: ",
+        f"Nothing of it would be learned: examples are cut at {CONTEXT_TOKENS} tokens",
+    ),
+    "nothing held out within the context": (
+        chat_lines(10),
+        LONG,
+        "invalid_validation_file",
+        "validation_file",
+        "Nothing of it would be learned",
     ),
 }
 
@@ -160,6 +179,80 @@ def test_an_unfit_job_fails_and_says_why(
     assert job.finished_at is not None
     with database.write() as tx:
         assert tx.queue.claim(list(TaskKind), 60) is None
+
+
+def test_what_will_be_learned_is_told_and_kept_line_by_line(
+    database: Database, blobs: LocalBlobStore, directory: ModelDirectory
+) -> None:
+    half = chat_line("y" * CONTEXT_TOKENS)
+    check(database, blobs, chat_lines(9) + b"\n" + LONG + half + chat_lines(1))
+    check(database, blobs, chat_lines(2), "file-2")
+    job = prepare(database, blobs, directory, validation_file="file-2")
+    assert job.status is JobStatus.QUEUED
+    # A turn is its role, its content, two marks and two newlines, and a byte is a token.
+    question = len("user") + len("Hi!") + 4
+    answer = len("assistant") + 4
+    learned = len("Answer 0.") + 1  # and the mark that ends it
+    short = question + answer + learned - 1
+    tokens = 10 * short + 2 * CONTEXT_TOKENS
+    left = CONTEXT_TOKENS - question - (len("assistant") + 2)
+    events = jobs.list_events(database, OURS, job.id, after=None, limit=10).items
+    validated, held_out, told = events[:3]
+    assert validated.message == "Files validated, moving job to queued state"
+    assert (told.level, told.message) == (
+        "warn",
+        f"Tokens of file file-1: 12 examples; {10 * learned + left} of {tokens} tokens are learned;"
+        f" 2 lines were cut at {CONTEXT_TOKENS} tokens, 1 lost every learned token: line 11",
+    )
+    assert told.data is not None
+    assert (told.data["file"], told.data["learned"]) == ("file-1", 10 * learned + left)
+    assert (told.data["cut"], told.data["lost_lines"]) == (2, [11])
+    assert (held_out.level, held_out.message) == (
+        "info",
+        f"Tokens of file file-2: 2 examples; {2 * learned} of {2 * short} tokens are learned",
+    )
+    folder = f"{OURS.project_id}/jobs/{job.id}/account"
+    table = gzip.decompress(blobs.read(f"{folder}/file-1.csv.gz")).decode()
+    rows = [tuple(map(int, row.values())) for row in csv.DictReader(io.StringIO(table))]
+    assert [row[0] for row in rows] == [*range(1, 10), 11, 12, 13]
+    assert rows[0] == (1, short, short, learned, 0)
+    long = short - learned + 1 - len("Hi!") + CONTEXT_TOKENS + len("Hello.")
+    assert rows[9] == (11, long, CONTEXT_TOKENS, 0, len("Hello.") + 1)
+    whole = short - learned + 1 + CONTEXT_TOKENS
+    assert rows[10] == (12, whole, CONTEXT_TOKENS, left, CONTEXT_TOKENS + 1 - left)
+    training.clean_up(database, blobs, OURS, job.id)
+    assert len(list(blobs.keys(folder))) == 2
+
+
+@pytest.mark.parametrize("status", [JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED])
+def test_the_table_stays_with_a_job_that_ended_unless_it_was_cancelled(
+    database: Database, blobs: LocalBlobStore, status: JobStatus
+) -> None:
+    with database.write() as tx:
+        tx.jobs(OURS).add(a_job(status=status))
+    folder = training.account_prefix(OURS, "ftjob-1")
+    blobs.put(f"{folder}/file-1.csv.gz", b"x")
+    assert training.clean_up(database, blobs, OURS, "ftjob-1")
+    kept = [] if status is JobStatus.CANCELLED else [f"{folder}/file-1.csv.gz"]
+    assert list(blobs.keys(OURS.project_id)) == kept
+
+
+def test_no_table_is_kept_of_a_file_with_a_line_that_the_template_refuses(
+    database: Database, blobs: LocalBlobStore, directory: ModelDirectory
+) -> None:
+    refusing = "{% if messages | length > 2 %}{{ raise_exception('no') }}{% endif %}"
+
+    def renderers(base: BaseModel) -> ChatRenderer:
+        return ChatRenderer(TextTokenizer(Path(base.path)), refusing + TEMPLATE, {})
+
+    turn = {"role": "assistant", "content": "And?"}
+    value = orjson.loads(chat_line())
+    value["messages"].append(turn)
+    check(database, blobs, chat_lines(10) + orjson.dumps(value))
+    job = prepare(database, blobs, directory, renderers)
+    assert job.error is not None
+    assert "1 of 11 lines cannot be used: line 11: " in job.error.message
+    assert list(blobs.keys(OURS.project_id)) == []
 
 
 def test_a_job_whose_file_was_deleted_fails(

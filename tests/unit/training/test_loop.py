@@ -1,12 +1,14 @@
 """A whole training run: what it reports, what it writes, and that it can be resumed."""
 
 import hashlib
+import importlib.metadata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import orjson
 import pytest
+import torch
 from safetensors.torch import load
 
 from support.networks import log_probabilities, merged_model, plain_model, random_adapter, store
@@ -31,6 +33,7 @@ from tunery.model.adapter_file import BadAdapter
 from tunery.model.base import load_base
 from tunery.storage.blobs import LocalBlobStore
 from tunery.training import loop
+from tunery.training.cache_folder import CacheFolder
 from tunery.training.loop import LocalTrainer, learning_rate_at
 
 R = TypeVar("R")
@@ -90,7 +93,9 @@ def _train(
     def pause_wanted() -> bool:
         return pause_at is not None and len(_of(reports, StepMetrics)) >= pause_at
 
-    LocalTrainer(blobs, base, rate / 2, 1, snapshot_s).train(run, reports.append, pause_wanted)
+    caches = CacheFolder(blobs._root / "tokens", 2**30)
+    trainer = LocalTrainer(blobs, base, rate / 2, 1, snapshot_s, caches)
+    trainer.train(run, reports.append, pause_wanted)
     return reports
 
 
@@ -371,3 +376,58 @@ def test_a_parent_that_is_not_the_one_published_is_refused(
     with pytest.raises(BadAdapter, match="not the one published"):
         _train(blobs, tiny_model, "out", start_from=parent)
     assert not list(blobs.keys("out"))
+
+
+def test_a_run_says_what_its_bytes_depend_on(tiny_model: Path, blobs: LocalBlobStore) -> None:
+    _put(blobs, "train", TOY)
+    _put(blobs, "held", TOY[:2])
+    digests = [hashlib.sha256(blobs.read(key)).hexdigest() for key in ("train", "held")]
+    weights = random_adapter(tiny_model, 5)
+    parent = store(blobs, "p/parent", weights)
+    told = []
+    cases: list[dict[str, Any]] = [{"validation_key": "held", "start_from": parent}, {}]
+    for others in cases:
+        (started,) = _of(_train(blobs, tiny_model, "out", epochs=1, **others), RunStarted)
+        assert started.made_with is not None
+        told.append(started.made_with)
+    whole, plain = told
+    assert (whole.training_digest, whole.validation_digest) == (digests[0], digests[1])
+    assert whole.start_from_digest == parent.digest
+    assert (plain.validation_digest, plain.start_from_digest) == (None, None)
+    assert whole.base_digest == "b" * 64
+    assert whole.template_digest == ChatRenderer.load(tiny_model).digest
+    assert (whole.torch, whole.threads) == (torch.__version__, torch.get_num_threads())
+    assert whole.tunery == importlib.metadata.version("tunery")
+
+
+def test_two_runs_that_say_the_same_have_adapters_of_one_digest(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    ends = []
+    for name in ("one", "other"):  # with nothing in common on disk
+        blobs = LocalBlobStore(tmp_path / name)
+        _put(blobs, "train", TOY)
+        reports = _train(blobs, tiny_model, "out")
+        (started,) = _of(reports, RunStarted)
+        digests = [checkpoint.adapter.digest for checkpoint in _of(reports, EpochCheckpoint)]
+        ends.append((started.made_with, digests))
+    assert ends[0] == ends[1]
+    assert ends[0][0] is not None
+    assert len(set(ends[0][1])) == 2
+
+
+def test_a_resumed_run_reads_the_cache_of_the_first(
+    tiny_model: Path, blobs: LocalBlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _put(blobs, "train", TOY)
+    first = _train(blobs, tiny_model, "out/attempt-1", pause_at=3)
+    (snapshot,) = _of(first, Snapshot)
+
+    def refuse(*args: object) -> None:
+        raise AssertionError("a line was rendered again")
+
+    monkeypatch.setattr(ChatRenderer, "line", refuse)
+    again = _train(blobs, tiny_model, "out/attempt-2", resume_from=snapshot)
+    assert isinstance(again[-1], RunFinished)
+    with pytest.raises(AssertionError, match="rendered again"):
+        _train(blobs, tiny_model, "other/attempt-1")

@@ -12,6 +12,7 @@ from tunery.domain.jobs import (
 )
 from tunery.domain.ports.tracking import TrackedEnd, TrackedRun
 from tunery.domain.ports.training import (
+    MadeWith,
     ProofRequest,
     RunFailed,
     RunFinished,
@@ -51,6 +52,13 @@ def test_a_report_arrives_as_it_was_sent_on_one_line(report: TrainingReport) -> 
     assert line.endswith(b"\n")
     assert line.count(b"\n") == 1
     assert decode_report(line) == report
+
+
+def test_what_a_run_is_made_with_arrives_with_its_start() -> None:
+    made_with = MadeWith("a", "b", "c", "d", "e", "f", "g", 2, "b", None, "t", None, "r")
+    told = decode_report(encode_report(RunStarted(10, 3, made_with)))
+    assert isinstance(told, RunStarted)
+    assert told.made_with == made_with
 
 
 @pytest.mark.parametrize(

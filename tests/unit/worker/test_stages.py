@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -38,6 +39,7 @@ from tunery.storage.blobs import LocalBlobStore
 from tunery.storage.database import Database
 from tunery.storage.tables import tasks
 from tunery.telemetry import logger
+from tunery.training.cache_folder import CacheFolder
 from tunery.worker.batches import BatchWork
 from tunery.worker.executor import ChildDied
 from tunery.worker.lease import Lease
@@ -123,7 +125,11 @@ def portal() -> Iterator[Portal]:
 
 @pytest.fixture
 def run(
-    database: Database, blobs: LocalBlobStore, directory: ModelDirectory, portal: Portal
+    database: Database,
+    blobs: LocalBlobStore,
+    directory: ModelDirectory,
+    portal: Portal,
+    tmp_path: Path,
 ) -> Callable[..., None]:
     """Return a function that carries out a task with a scripted executor."""
 
@@ -136,6 +142,7 @@ def run(
         stages = Stages(
             database=database,
             blobs=blobs,
+            caches=CacheFolder(tmp_path / "tokens", 2**30),
             directory=directory,
             renderers=render_with,
             engine=cast(Engine, engine),
@@ -330,6 +337,32 @@ def test_a_job_cancelled_while_it_trains_stays_cancelled_and_its_files_go(
     assert (job_of(database).status, job_of(database).trained_tokens) == (JobStatus.CANCELLED, None)
     assert waiting(database) == []
     assert list(blobs.keys(OURS.project_id)) == []
+
+
+@pytest.mark.parametrize("ends", ["cancelled", "failed", "given back"])
+def test_a_jobs_token_cache_goes_when_the_job_has_ended_and_not_before(
+    database: Database, run: Callable[..., None], tmp_path: Path, ends: str
+) -> None:
+    caches = CacheFolder(tmp_path / "tokens", 2**30)
+    stopping = threading.Event()
+
+    def cancel() -> None:
+        jobs.cancel_job(database, OURS, "ftjob-1")
+
+    end: dict[str, Callable[[], None]] = {
+        "cancelled": cancel,
+        "failed": raising(TuneryError("No.")),
+        "given back": stopping.set,
+    }
+
+    def read() -> None:
+        for job_id in ("ftjob-1", "ftjob-2"):
+            with caches.held(f"{OURS.project_id}/jobs/{job_id}") as folder:
+                (folder / "shard").write_bytes(b"x")
+
+    run(add_job(database), ScriptedExecutor(read, end[ends], RunStarted(1, 0)), stopping)
+    kept = ["ftjob-2"] if ends != "given back" else ["ftjob-1", "ftjob-2"]
+    assert caches.jobs() == [f"{OURS.project_id}/jobs/{job_id}" for job_id in kept]
 
 
 @pytest.mark.parametrize("resumed", [False, True])

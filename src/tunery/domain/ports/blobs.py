@@ -1,4 +1,4 @@
-"""Where bytes are kept: the only way that a tenant's data touches a disk."""
+"""Where bytes are kept: how a tenant's data touches a disk, but for a run's token cache."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager

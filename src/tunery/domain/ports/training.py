@@ -1,7 +1,7 @@
 """What trains: a run goes in, reports come out. And what runs it in a process of its own."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from tunery.domain.jobs import (
@@ -15,7 +15,10 @@ from tunery.domain.jobs import (
 
 @dataclass(frozen=True, slots=True)
 class TrainingRun:
-    """One attempt at one job. It writes blobs below `output_prefix` and nowhere else."""
+    """One attempt at one job. It writes blobs below `output_prefix` and nowhere else.
+
+    That is the job's own prefix and one more name, the attempt's.
+    """
 
     job_id: str
     base: str
@@ -28,13 +31,42 @@ class TrainingRun:
     start_from: Adapter | None = None  # tuning a tuned model
     resume_from: Snapshot | None = None
 
+    @property
+    def job_prefix(self) -> str:
+        """Return the folder of everything that the job's attempts write."""
+        return self.output_prefix.rpartition("/")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class MadeWith:
+    """What a run's bytes depend on, besides what its job says of itself.
+
+    A job of the same seed and hyperparameters for which all of this is the same ends with an
+    adapter of the same digest. Digests are SHA-256, in hex.
+    """
+
+    tunery: str  # versions
+    torch: str
+    transformers: str
+    tokenizers: str
+    python: str
+    processor: str  # its kind, and the instructions that torch takes on it
+    arithmetic: str
+    threads: int
+    base_digest: str
+    start_from_digest: str | None  # of the adapter that a tuned model was
+    training_digest: str  # of the files
+    validation_digest: str | None
+    template_digest: str  # of the chat template with the tokenizer
+
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """The model and the data are in memory; `total_steps` optimizer steps are ahead."""
+    """The model and the data are there; `total_steps` optimizer steps are ahead."""
 
     total_steps: int
     first_step: int
+    made_with: MadeWith | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -280,6 +280,14 @@ class JobRepository:
         return (jobs.c.project_id == self._project_id, jobs.c.id == job_id)
 
 
+def unfinished_jobs(connection: Connection) -> list[tuple[str, str]]:
+    """Return project and id of every project's jobs that have not ended."""
+    rows = connection.execute(
+        sa.select(jobs.c.project_id, jobs.c.id).where(jobs.c.status.not_in(TERMINAL))
+    )
+    return [(row.project_id, row.id) for row in rows]
+
+
 def _entry(row: sa.Row[Any]) -> LogEntry:
     return LogEntry(row.id, row.created_at, row.level, row.kind, row.message, row.data)
 

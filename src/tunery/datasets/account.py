@@ -1,0 +1,66 @@
+"""What training will learn of a file: line by line as a table, and all together in a sentence."""
+
+from dataclasses import dataclass, field
+
+from tunery.datasets.rendering import Rendered
+
+MAX_LISTED_LINES = 20
+HEADER = b"line,tokens,kept_tokens,learned_tokens,lost_learned_tokens\n"
+
+
+@dataclass(slots=True)
+class Account:
+    """The sums over the lines so far; `lost_lines` has the first of those that `lost` counts.
+
+    Tokens are counted after the cut. A line is lost where the cut has left it nothing to learn.
+    """
+
+    max_tokens: int
+    examples: int = 0
+    tokens: int = 0
+    learned: int = 0
+    cut: int = 0
+    lost: int = 0
+    lost_lines: list[int] = field(default_factory=list)
+
+    def add(self, line: int, rendered: Rendered) -> bytes:
+        """Count a line, from 1, and return its row in the table."""
+        whole, kept = len(rendered.token_ids), min(len(rendered.token_ids), self.max_tokens)
+        learned = sum(rendered.supervised[1:kept])  # the first token of all has none before it
+        self.examples += 1
+        self.tokens += kept
+        self.learned += learned
+        self.cut += kept < whole
+        if not learned:
+            self.lost += 1
+            if len(self.lost_lines) < MAX_LISTED_LINES:
+                self.lost_lines.append(line)
+        return b"%d,%d,%d,%d,%d\n" % (
+            line,
+            whole,
+            kept,
+            learned,
+            sum(rendered.supervised[1:]) - learned,
+        )
+
+    def summary(self) -> str:
+        """Return the sums as a sentence without its end."""
+        text = (
+            f"{_count(self.examples, 'example')}; {self.learned} of"
+            f" {_count(self.tokens, 'token')} are learned"
+        )
+        if not self.cut:
+            return text
+        cut = "1 line was" if self.cut == 1 else f"{self.cut} lines were"
+        text += f"; {cut} cut at {_count(self.max_tokens, 'token')}"
+        if not self.lost:
+            return text
+        listed = ", ".join(map(str, self.lost_lines))
+        hidden = self.lost - len(self.lost_lines)
+        more = f", and {hidden} more" if hidden else ""
+        lines = "line" if self.lost == 1 else "lines"
+        return f"{text}, {self.lost} lost every learned token: {lines} {listed}{more}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

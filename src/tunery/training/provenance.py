@@ -1,0 +1,34 @@
+"""What a training run is made with: written down, so that its bytes can be made again."""
+
+import platform
+from importlib.metadata import version
+
+import torch
+
+from tunery import __version__
+from tunery.domain.ports.training import MadeWith, TrainingRun
+
+
+def made_with(
+    run: TrainingRun,
+    arithmetic: torch.dtype,
+    training_digest: str,
+    validation_digest: str | None,
+    template_digest: str,
+) -> MadeWith:
+    """Return what the bytes of a run in this process depend on."""
+    return MadeWith(
+        tunery=__version__,
+        torch=torch.__version__,
+        transformers=version("transformers"),
+        tokenizers=version("tokenizers"),
+        python=platform.python_version(),
+        processor=f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+        arithmetic=str(arithmetic).removeprefix("torch."),
+        threads=torch.get_num_threads(),
+        base_digest=run.base_digest,
+        start_from_digest=None if run.start_from is None else run.start_from.digest,
+        training_digest=training_digest,
+        validation_digest=validation_digest,
+        template_digest=template_digest,
+    )
