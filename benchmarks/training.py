@@ -7,7 +7,8 @@ core; rows take turns. 24 steps are timed after 4 that are not.
 
     .venv/bin/python benchmarks/training.py --peer-python VENV/bin/python [--quick] [--json PATH]
 
-VENV is any environment with TRL (`pip install torch trl peft datasets`). Rows, for --rows:
+VENV is any environment with TRL (`pip install torch trl peft datasets`, with this one's torch). The
+full form takes hours, nearly all of them TRL's. Rows, for --rows:
 
     trl                  SFTTrainer, SFTConfig, LoraConfig as TRL's documentation shows them: bf16
                          autocast over fp32 weights, gradient checkpointing, loss on every token
@@ -78,12 +79,12 @@ ROWS = (*VARIANTS, OWN, *(f"{OWN}-without-{trick}" for trick in TRICKS))
 FULL = Plan(
     tuple(row for row in ROWS if row not in ON_REQUEST),
     training_data.SETS,
-    3,
+    1,
     4,
     24,
     training_data.HELD_OUT,
 )
-QUICK = Plan(("trl-assistant", "trl-bf16-assistant", OWN), ("shared",), 1, 2, 6, 16)
+QUICK = Plan(("trl-assistant", "trl-bf16-assistant", OWN), ("shared",), 1, 2, 4, 16)
 
 
 # ---- processes
@@ -153,6 +154,7 @@ def measure(options: argparse.Namespace, base: BaseModel, folder: Path) -> tuple
     plan: Plan = options.plan
     measured: dict[tuple[str, str], list[Row]] = {}
     losses: dict[tuple[str, str], float] = {}
+    versions: dict[str, dict[str, str]] = {}
     peak = child(
         [sys.executable, HERE / "training_work.py", "--base", base.path, "--tokens", BATCH * 256],
         "the peak",
@@ -163,7 +165,9 @@ def measure(options: argparse.Namespace, base: BaseModel, folder: Path) -> tuple
         for repeat in range(plan.repeats):
             for row in plan.rows:
                 out = folder / f"{which}-{repeat}-{row}"
-                found = figures(train(row, options, base, data, out), plan, sizes)
+                raw = train(row, options, base, data, out)
+                versions["TRL" if row in VARIANTS else OWN] = raw["versions"]
+                found = figures(raw, plan, sizes)
                 measured.setdefault((which, row), []).append(found)
                 print(
                     f"  {which}, {row}: {found['tokens_per_s']:.0f} tokens/s,"
@@ -187,8 +191,9 @@ def measure(options: argparse.Namespace, base: BaseModel, folder: Path) -> tuple
     ]
     for one in rows:
         one["of_peak"] = one["gflops"] / best
-    bases = {f"loss_of_base_{which}": losses.get((which, "")) for which in plan.sets}
-    return rows, {**peak, "best_bf16": best, "best_fp32": max(peak["fp32"].values()), **bases}
+    peak |= {"best_bf16": best, "best_fp32": max(peak["fp32"].values()), "versions": versions}
+    peak["loss_of_base"] = {which: losses.get((which, "")) for which in plan.sets}
+    return rows, peak
 
 
 def ratios_of(rows: Sequence[Row]) -> dict[str, float]:
