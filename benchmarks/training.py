@@ -3,7 +3,8 @@
 The same base, chats (500 of about 250 tokens; a set with one system prompt for all, and one
 without), rank, batch size, rate and schedule for TRL's SFTTrainer with PEFT, for this trainer, and
 for this trainer with each of its tricks switched off. Every row is a process of its own, on every
-core; rows take turns. 24 steps are timed after 4 that are not.
+core; rows take turns. 24 steps are timed after 4 that are not. On a machine that others use, only
+processor time says something, and that with --threads 1: threads that wait for each other spin.
 
     .venv/bin/python benchmarks/training.py --peer-python VENV/bin/python [--quick] [--json PATH]
 
@@ -19,11 +20,12 @@ full form takes hours, nearly all of them TRL's. Rows, for --rows:
     tunery               this trainer, as a job runs it
     tunery-without-X     without one trick: training_own.py lists and describes them
 
-Columns: real tokens a second (padding is none), supervised tokens a second, billions of operations
-a second as training_work.py counts them and as a share of the best bf16 matrix product of this run,
-the most memory that the process ever held, and the loss after the last step on 60 chats that no row
-has seen, on the assistant's tokens, all computed by the same fp32 model. Ratios are of medians; the
-headline is at equal supervised tokens: seconds of TRL for each supervised token, over ours.
+Columns: real tokens a second (padding is none), supervised tokens a second, seconds of processor
+time for 1,000 real tokens, billions of operations a second as training_work.py counts them and as a
+share of the best bf16 matrix product of this run, the most memory that the process ever held, and
+the loss after the last step on 60 chats that no row has seen, on the assistant's tokens, all
+computed by the same fp32 model. Ratios are of medians; the headline is at equal supervised tokens:
+seconds of TRL for each supervised token, over ours.
 """
 
 import argparse
@@ -90,9 +92,9 @@ QUICK = Plan(("trl-assistant", "trl-bf16-assistant", OWN), ("shared",), 1, 2, 4,
 # ---- processes
 
 
-def child(command: Sequence[object], what: str) -> Any:
-    """Run a part of this benchmark by itself, on every core; return the JSON of its last line."""
-    env = {**os.environ, "OMP_NUM_THREADS": str(cores())}
+def child(command: Sequence[object], what: str, threads: int) -> Any:
+    """Run a part of this benchmark by itself; return the JSON of its last line."""
+    env = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     done = subprocess.run(
         [str(part) for part in command], env=env, check=False, capture_output=True, text=True
     )
@@ -127,7 +129,7 @@ def train(row: str, options: argparse.Namespace, base: BaseModel, data: Path, ou
         script = [sys.executable, HERE / "training_own.py"]
         if row != OWN:
             script += ["--without", row.removeprefix(f"{OWN}-without-")]
-    return dict(child([*script, *told], row))
+    return dict(child([*script, *told], row, options.threads))
 
 
 def figures(measured: Row, plan: Plan, sizes: Sizes) -> Row:
@@ -139,6 +141,7 @@ def figures(measured: Row, plan: Plan, sizes: Sizes) -> Row:
     return {
         "tokens_per_s": whole.tokens / whole.seconds,
         "supervised_per_s": whole.supervised / whole.seconds,
+        "processor_s_per_1000": 1000 * whole.processor_s / whole.tokens,
         "gflops": whole.operations(sizes) / whole.seconds / 1e9,
         "peak_gb": measured["peak_bytes"] / 1e9,
         "threads": measured["threads"],
@@ -158,6 +161,7 @@ def measure(options: argparse.Namespace, base: BaseModel, folder: Path) -> tuple
     peak = child(
         [sys.executable, HERE / "training_work.py", "--base", base.path, "--tokens", BATCH * 256],
         "the peak",
+        options.threads,
     )
     sizes = Sizes(**peak.pop("sizes"))
     for which in plan.sets:
@@ -180,7 +184,7 @@ def measure(options: argparse.Namespace, base: BaseModel, folder: Path) -> tuple
         judged = {row: str(folder / f"{which}-0-{row}") for row in plan.rows}
         command: list[object] = [sys.executable, HERE / "training_judge.py"]
         command += ["--base", base.path, "--held-out", held_out, "--examples", plan.judged]
-        found = child([*command, *judged.values()], "the judge")
+        found = child([*command, *judged.values()], "the judge", options.threads)
         losses[which, ""] = found[""]
         losses |= {(which, row): found[out] for row, out in judged.items()}
     best = max(peak["bf16"].values())
@@ -208,16 +212,19 @@ def ratios_of(rows: Sequence[Row]) -> dict[str, float]:
             key = f"{which}: seconds a supervised token, {name} / {OWN}"
             found[key] = own["supervised_per_s"] / row["supervised_per_s"]
         found[f"{which}: tokens/s, {OWN} / {name}"] = own["tokens_per_s"] / row["tokens_per_s"]
+        used = row["processor_s_per_1000"] / own["processor_s_per_1000"]
+        found[f"{which}: processor time a token, {name} / {OWN}"] = used
         found[f"{which}: peak memory, {OWN} / {name}"] = own["peak_gb"] / row["peak_gb"]
     return found
 
 
 def show(rows: Sequence[Row], peak: Row, ratios: dict[str, float]) -> None:
     """Print the table."""
-    heads = ("tokens/s", "superv./s", "GFLOP/s", "of peak", "peak GB", "loss")
+    heads = ("tokens/s", "superv./s", "CPU s/1000", "GFLOP/s", "of peak", "peak GB", "loss")
     print(f"{'':36}{''.join(f'{head:>11}' for head in heads)}")
     for row in rows:
-        cells = f"{row['tokens_per_s']:11.0f}{row['supervised_per_s']:11.0f}{row['gflops']:11.0f}"
+        cells = f"{row['tokens_per_s']:11.0f}{row['supervised_per_s']:11.0f}"
+        cells += f"{row['processor_s_per_1000']:11.2f}{row['gflops']:11.0f}"
         cells += f"{row['of_peak']:11.0%}{row['peak_gb']:11.2f}"
         cells += "" if row["loss"] is None else f"{row['loss']:11.4f}"
         print(f"{row['set'] + ', ' + row['row']:36}{cells}")
@@ -236,6 +243,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--sets", nargs="+", choices=training_data.SETS, help="only these")
     parser.add_argument("--repeats", type=int, help="of each row; medians are shown")
     parser.add_argument("--steps", type=int, help="that are timed")
+    parser.add_argument("--threads", type=int, default=cores(), help="of each process")
     parser.add_argument("--no-judge", action="store_true", help="leave the losses out")
     options = parser.parse_args()
     plan = QUICK if options.quick else FULL

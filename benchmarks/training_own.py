@@ -191,20 +191,20 @@ def measure(options: argparse.Namespace, base: BaseModel, blobs: LocalBlobStore)
     blobs.put("train.jsonl", options.data.read_bytes())
     steps: list[Step] = []
     snapshots: list[Snapshot] = []
-    last = 0.0
+    last, last_used = 0.0, 0.0
 
     def report(value: TrainingReport) -> None:
-        nonlocal last
+        nonlocal last, last_used
         if isinstance(value, RunFailed):
             sys.exit(f"training_own: {value.message}")
         if isinstance(value, Snapshot):
             snapshots.append(value)
         if isinstance(value, RunStarted | StepMetrics):
-            now = time.perf_counter()
+            now, used = time.perf_counter(), time.process_time()
             if isinstance(value, StepMetrics):
-                COUNTER.step.seconds = now - last
+                COUNTER.step.seconds, COUNTER.step.processor_s = now - last, used - last_used
                 steps.append(COUNTER.step)
-            last, COUNTER.step = now, Step()
+            last, last_used, COUNTER.step = now, used, Step()
 
     run = TrainingRun(
         job_id="ftjob-speed",

@@ -72,12 +72,13 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
     class Clock(transformers.TrainerCallback):  # type: ignore[misc]  # untyped
         def on_train_begin(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-            self.last = time.perf_counter()
+            self.last, self.used = time.perf_counter(), time.process_time()
 
         def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-            now = time.perf_counter()
+            now, used = time.perf_counter(), time.process_time()
             step = shown[len(steps)]
             step.seconds, self.last = now - self.last, now
+            step.processor_s, self.used = used - self.used, used
             steps.append(step)
             control.should_training_stop = len(steps) >= options.steps
 

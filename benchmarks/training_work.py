@@ -44,6 +44,7 @@ class Step:
     """What was computed between two times; summed over a row's steps."""
 
     seconds: float = 0.0
+    processor_s: float = 0.0  # of all threads together
     tokens: int = 0  # of the examples: no padding
     supervised: int = 0
     computed: int = 0  # t
@@ -66,7 +67,7 @@ class Step:
 def total(steps: list[Step]) -> Step:
     """Return the sum."""
     whole = Step(again=steps[0].again, logits_again=steps[0].logits_again)
-    for name in ("seconds", "tokens", "supervised", "computed", "squares", "logits"):
+    for name in ("seconds", "processor_s", "tokens", "supervised", "computed", "squares", "logits"):
         setattr(whole, name, sum(getattr(step, name) for step in steps))
     return whole
 
