@@ -24,8 +24,9 @@ Columns: real tokens a second (padding is none), supervised tokens a second, sec
 time for 1,000 real tokens, billions of operations a second as training_work.py counts them and as a
 share of the best bf16 matrix product of this run, the most memory that the process ever held, and
 the loss after the last step on 60 chats that no row has seen, on the assistant's tokens, all
-computed by the same fp32 model. Ratios are of medians; the headline is at equal supervised tokens:
-seconds of TRL for each supervised token, over ours.
+computed by the same fp32 model. Ratios are of medians, by the real token; the headline is at equal
+supervised tokens: the seconds of TRL's assistant rows, which learn the tokens that we learn, over
+ours.
 """
 
 import argparse
@@ -175,6 +176,7 @@ def measure(options: argparse.Namespace, base: BaseModel, folder: Path) -> tuple
                 measured.setdefault((which, row), []).append(found)
                 print(
                     f"  {which}, {row}: {found['tokens_per_s']:.0f} tokens/s,"
+                    f" {found['processor_s_per_1000']:.2f} s of processor time for 1,000,"
                     f" {found['peak_gb']:.2f} GB",
                     file=sys.stderr,
                     flush=True,
@@ -208,10 +210,12 @@ def ratios_of(rows: Sequence[Row]) -> dict[str, float]:
         own = by_name.get((which, OWN))
         if own is None or name == OWN:
             continue
-        if name.endswith("-assistant"):  # the same tokens are supervised
-            key = f"{which}: seconds a supervised token, {name} / {OWN}"
-            found[key] = own["supervised_per_s"] / row["supervised_per_s"]
-        found[f"{which}: tokens/s, {OWN} / {name}"] = own["tokens_per_s"] / row["tokens_per_s"]
+        # Both supervise the same tokens of the same chats, so that for as many of them both need as
+        # many real tokens. The steps that were timed hold more or fewer of them by chance.
+        what = (
+            "seconds for the same supervised tokens" if name.endswith("-assistant") else "seconds"
+        )
+        found[f"{which}: {what}, {name} / {OWN}"] = own["tokens_per_s"] / row["tokens_per_s"]
         used = row["processor_s_per_1000"] / own["processor_s_per_1000"]
         found[f"{which}: processor time a token, {name} / {OWN}"] = used
         found[f"{which}: peak memory, {OWN} / {name}"] = own["peak_gb"] / row["peak_gb"]
