@@ -3,6 +3,7 @@
 Run as `python -m support.reading ACT FILE MODEL FOLDER`; prints the most that it took, in bytes.
 """
 
+import os
 import random
 import subprocess
 import sys
@@ -55,7 +56,10 @@ def write_wordy_model(folder: Path) -> Path:
 def peak_bytes(act: str, file: Path, model: Path, folder: Path) -> int:
     """Return the most memory that a new process has needed for an act."""
     command = [sys.executable, "-m", "support.reading", act, str(file), str(model), str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    tests = str(Path(__file__).parents[1])
+    found = os.pathsep.join([tests, os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": found}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     return int(done.stdout)
 
 
