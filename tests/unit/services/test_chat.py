@@ -145,7 +145,7 @@ def test_a_prompt_tells_of_its_functions_and_the_answer_follows_their_grammar(
         assert prepared.prompt_tokens == len(generation.prompt_ids) > PROMPT_TOKENS
         assert generation.grammar is not None
         assert ('"enum"' in generation.grammar) == held
-        may_call = Reading(PLAIN, ("look_up",))
+        may_call = Reading(PLAIN, ("look_up",), required=choice == "required")
         assert prepared.reading == (None if choice == "none" else may_call)
     assert prepare(database, directory, REQUEST).reading is None
 
