@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from support.networks import tokens
+from tunery.model import trained
 from tunery.model.attention import PackedLayout
 from tunery.model.base import load_base
 from tunery.training.adapter import LearnedAdapter
@@ -66,3 +67,28 @@ def test_hidden_states_and_gradients_are_those_of_the_modules(tmp_path: Path, fa
         size = float(other.abs().max())
         assert size > 1e-3
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4 * size)
+
+
+def test_what_is_computed_again_has_the_same_gradients_to_the_bit(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = torch.tensor(tokens(64, 0))
+    attended: list[PackedLayout] = []
+    attend = PackedLayout.attend_packed
+
+    def counted(layout: PackedLayout, *arguments: Any) -> Tensor:
+        attended.append(layout)
+        return attend(layout, *arguments)
+
+    monkeypatch.setattr(PackedLayout, "attend_packed", counted)
+    found: list[list[Tensor | None]] = []
+    for kept in (64, 63):
+        monkeypatch.setattr(trained, "KEPT_TOKENS", kept)
+        network = load_base(tiny_model, torch.float32)
+        learned = LearnedAdapter.over(network, seed=3, start_from=None)
+        attended.clear()
+        hidden = network.hidden(ids, PackedLayout([64], torch.float32))
+        hidden.square().sum().backward()  # type: ignore[no-untyped-call]
+        assert len(attended) == (network.layers if kept == 64 else 2 * network.layers)
+        found.append([one.grad for one in learned.parameters()])
+    assert all(map(torch.equal, *found))
