@@ -1,8 +1,11 @@
 """Which examples share a step: a fixed order for a seed, with lengths alike in a batch."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+E = TypeVar("E")
 
 _POOL_BATCHES = 16  # lengths are sorted within this many batches' worth of shuffled examples
 
@@ -45,12 +48,12 @@ def epoch_batches(
     return batches
 
 
-def micro_batches(batch: Sequence[Example], max_tokens: int) -> list[list[Example]]:
+def micro_batches(batch: Sequence[E], max_tokens: int, tokens: Callable[[E], int]) -> list[list[E]]:
     """Cut a batch into parts of at most `max_tokens` tokens; a longer example stands alone."""
-    parts: list[list[Example]] = []
+    parts: list[list[E]] = []
     room = 0
     for example in batch:
-        size = len(example.token_ids)
+        size = tokens(example)
         if not parts or size > room:
             parts.append([])
             room = max_tokens

@@ -7,13 +7,16 @@ of the line: they are shown in logs of the job's owner.
 from collections.abc import Iterable
 from typing import Any
 
-from tunery.datasets.conversation import NAME, find_unpaired
+from tunery.datasets.conversation import NAME, find_unpaired, turns_of
+from tunery.datasets.preferences import NON_PREFERRED, PREFERRED, is_preference
 from tunery.datasets.reader import BadLine, lines, parse_unique, short
 from tunery.datasets.tool_checks import check_calls, check_tools
-from tunery.domain.files import FileReport, LineError
+from tunery.domain.files import FileReport, LineError, LineFormat
 
 MAX_LISTED_ERRORS = 20
 _LINE_KEYS = ("messages", "tools", "functions", "parallel_tool_calls")
+_INPUT_KEYS = ("messages", "tools", "parallel_tool_calls")
+_NAMES = {LineFormat.CHAT: "chat messages", LineFormat.PREFERENCE: "a preference pair"}
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 _MESSAGE_KEYS: dict[str, tuple[str, ...]] = {
     "system": ("name",),
@@ -36,20 +39,44 @@ _EMPTY_KEYS = (
 
 
 def check_file(chunks: Iterable[bytes]) -> FileReport:
-    """Read a supervised training file; name every bad line, up to a cap, and count the rest."""
+    """Read a training file; name every bad line, up to a cap, and count the rest.
+
+    The first line that is of a known format decides for all of them.
+    """
     examples = error_count = 0
     errors: list[LineError] = []
+    expected: LineFormat | None = None
     for line in lines(chunks):
         examples += 1
         try:
-            problem = check_chat_line(parse_unique(line))
+            value = parse_unique(line)
+            found = _format_of(value)
+            expected = expected or found
+            problem = _check_line(value, found, expected)
         except BadLine as error:
             problem = str(error)
         if problem is not None:
             error_count += 1
             if len(errors) < MAX_LISTED_ERRORS:
                 errors.append(LineError(line.number, problem))
-    return FileReport(examples, tuple(errors), error_count)
+    return FileReport(examples, tuple(errors), error_count, expected or LineFormat.CHAT)
+
+
+def _format_of(value: dict[str, Any]) -> LineFormat | None:
+    if "messages" in value:
+        return LineFormat.CHAT
+    return LineFormat.PREFERENCE if is_preference(value) else None
+
+
+def _check_line(
+    value: dict[str, Any], found: LineFormat | None, expected: LineFormat | None
+) -> str | None:
+    if found is not None and expected is not None and found is not expected:
+        before = f"the lines before it have {_NAMES[expected]}"
+        return f"{_NAMES[found]}; {before}, and a file has one kind"
+    if expected is LineFormat.PREFERENCE:
+        return check_preference_line(value)
+    return check_chat_line(value)
 
 
 def check_chat_line(value: dict[str, Any]) -> str | None:
@@ -57,8 +84,6 @@ def check_chat_line(value: dict[str, Any]) -> str | None:
     if "messages" not in value:
         if "prompt" in value and "completion" in value:
             return "a prompt/completion pair; this model is trained on chat messages"
-        if "input" in value and ("preferred_output" in value or "preferred_completion" in value):
-            return "a preference pair; supervised training needs chat messages"
         return "the key 'messages' is missing"
     for key in value:
         if key not in _LINE_KEYS:
@@ -66,13 +91,10 @@ def check_chat_line(value: dict[str, Any]) -> str | None:
     problem = check_tools(value)
     if problem is not None:
         return problem
+    problem = _check_messages(value)
+    if problem is not None:
+        return problem
     messages = value["messages"]
-    if not isinstance(messages, list) or not messages:
-        return "'messages' needs to be a list of at least one message"
-    for number, message in enumerate(messages, 1):
-        problem = _check_message(message) or check_calls(message, value)
-        if problem is not None:
-            return f"message {number} {problem}"
     if messages[-1]["role"] != "assistant":
         return f"the last message is from {messages[-1]['role']!r}; it needs to be from 'assistant'"
     unpaired = find_unpaired([*messages[:-1], messages[-1] | {"tool_calls": None}])
@@ -80,6 +102,75 @@ def check_chat_line(value: dict[str, Any]) -> str | None:
         return f"message {unpaired.number + 1} {unpaired.problem}"
     if all(m.get("weight", 1) == 0 for m in messages if m["role"] == "assistant"):
         return "every assistant message has weight 0: there is nothing to learn"
+    return None
+
+
+def check_preference_line(value: dict[str, Any]) -> str | None:
+    """Return what is wrong with a line of a conversation and two answers to it, or None."""
+    for key in ("input", *value):
+        if key not in value:
+            return f"the key {key!r} is missing"
+        if key not in ("input", *PREFERRED, *NON_PREFERRED):
+            known = f"input, {PREFERRED[0]} and {NON_PREFERRED[0]}"
+            return f"contains an extra {short(key)}; known are {known}"
+    shared = value["input"]
+    if not isinstance(shared, dict):
+        return f"'input' is {short(shared)}; needed is a dictionary of {', '.join(_INPUT_KEYS)}"
+    problem = _check_input(shared)
+    if problem is not None:
+        return f"'input': {problem}"
+    answers = []
+    for spellings in (PREFERRED, NON_PREFERRED):
+        given = [key for key in spellings if key in value]
+        if len(given) != 1:
+            both = f"has {' and '.join(map(repr, given))}, which are the same thing"
+            return both if given else f"the key {spellings[0]!r} is missing"
+        problem = _check_output(value[given[0]], shared)
+        if problem is not None:
+            return f"{given[0]!r} {problem}"
+        answers += value[given[0]]
+    preferred, other = turns_of(answers)
+    if preferred == other:
+        return "both outputs are the same: there is nothing to prefer"
+    return None
+
+
+def _check_input(shared: dict[str, Any]) -> str | None:
+    for key in ("messages", *shared):
+        if key not in shared:
+            return f"the key {key!r} is missing"
+        if key not in _INPUT_KEYS:
+            return f"contains an extra {short(key)}; known are {', '.join(_INPUT_KEYS)}"
+    problem = check_tools(shared) or _check_messages(shared)
+    if problem is not None:
+        return problem
+    for number, message in enumerate(shared["messages"], 1):
+        if message.get("weight", 0) != 0:
+            return f"message {number} has weight 1; only the outputs are learned"
+    unpaired = find_unpaired(shared["messages"])
+    return None if unpaired is None else f"message {unpaired.number + 1} {unpaired.problem}"
+
+
+def _check_output(output: Any, shared: dict[str, Any]) -> str | None:
+    if not isinstance(output, list) or len(output) != 1:
+        return f"is {short(output)}; needed is a list of one message"
+    (message,) = output
+    problem = _check_message(message) or check_calls(message, shared)
+    if problem is not None:
+        return problem
+    if message["role"] != "assistant":
+        return f"is from {message['role']!r}; it needs to be from 'assistant'"
+    return "has a 'weight'; it is always learned" if "weight" in message else None
+
+
+def _check_messages(value: dict[str, Any]) -> str | None:
+    messages = value["messages"]
+    if not isinstance(messages, list) or not messages:
+        return "'messages' needs to be a list of at least one message"
+    for number, message in enumerate(messages, 1):
+        problem = _check_message(message) or check_calls(message, value)
+        if problem is not None:
+            return f"message {number} {problem}"
     return None
 
 

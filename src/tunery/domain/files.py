@@ -95,6 +95,13 @@ class LineError:
     message: str
 
 
+class LineFormat(StrEnum):
+    """What the lines of a training file are, in OpenAI's words."""
+
+    CHAT = "fine-tune-chat"  # a conversation whose answers are learned
+    PREFERENCE = "fine-tune-preference"  # a conversation and two answers, one of them preferred
+
+
 @dataclass(frozen=True, slots=True)
 class FileReport:
     """What reading a training file found: `errors` is capped, `error_count` is not."""
@@ -102,6 +109,7 @@ class FileReport:
     examples: int
     errors: tuple[LineError, ...]
     error_count: int
+    line_format: LineFormat = LineFormat.CHAT
 
     def summary(self) -> str:
         """Return the bad lines in one text, with the count of those not listed."""

@@ -1,15 +1,17 @@
 """Files are checked, then jobs: nothing with a bad line is ever trained on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from tunery.datasets.checks import MAX_LISTED_ERRORS, check_file
+from tunery.datasets.preferences import chats_of
 from tunery.datasets.reader import lines, parse
 from tunery.datasets.rendering import ChatRenderer
 from tunery.domain.errors import InvalidRequest
 from tunery.domain.files import FileReport, FileStatus, LineError
 from tunery.domain.hyperparameters import resolve
-from tunery.domain.jobs import MIN_EXAMPLES, JobError, JobEvent
+from tunery.domain.jobs import MIN_EXAMPLES, JobError, JobEvent, TrainingMethod
 from tunery.domain.models import BaseModel
 from tunery.domain.ports.blobs import BlobStore
 from tunery.domain.tasks import Task, TaskKind
@@ -17,6 +19,7 @@ from tunery.services.jobs import fail_job, find_job, log
 from tunery.storage.database import Database
 
 Renderers = Callable[[BaseModel], ChatRenderer]
+_METHODS = {method.line_format: str(method) for method in TrainingMethod}
 
 
 class NotYet(Exception):
@@ -76,7 +79,9 @@ def prepare_job(
     ):
         if problem is None and file_id is not None:
             param = field
-            problem, count = _check(database, blobs, renderers(base), base, task, file_id, needed)
+            problem, count = _check(
+                database, blobs, renderers(base), base, task, job.method, file_id, needed
+            )
             examples = count if field == "training_file" else examples
     with database.write() as tx:
         tx.queue.finish(task)
@@ -84,7 +89,7 @@ def prepare_job(
         if problem is not None:
             fail_job(tx, task.tenant, job, JobError(problem.code, problem.message, param))
             return
-        tx.jobs(task.tenant).set_resolved(job.id, resolve(job.requested, examples))
+        tx.jobs(task.tenant).set_resolved(job.id, resolve(job.requested, examples, job.method))
         tx.jobs(task.tenant).advance(job, JobEvent.FILES_ACCEPTED)
         log(tx, task.tenant, job.id, "Files validated, moving job to queued state")
         tx.queue.add(task.tenant, TaskKind.TRAIN_JOB, job.id)
@@ -96,6 +101,7 @@ def _check(
     renderer: ChatRenderer,
     base: BaseModel,
     task: Task,
+    method: TrainingMethod,
     file_id: str,
     needed: int,
 ) -> tuple[_Problem | None, int]:
@@ -108,6 +114,13 @@ def _check(
         return _Problem("invalid_training_file", f"{kind} file {file_id} was deleted."), 0
     if report is None:
         raise NotYet(f"file {file_id} is not checked yet")
+    if report.examples and report.line_format is not method.line_format:
+        return _Problem(
+            f"invalid_{kind.lower()}_file",
+            f"The job failed due to an invalid {kind.lower()} file. Input file {file_id} is in the"
+            f" {report.line_format} format, but the specified fine-tuning job is not using"
+            f" {_METHODS[report.line_format]!r} as the training method (provided method={method}).",
+        ), 0
     if not report.error_count:
         if report.examples < needed:
             message = (
@@ -115,7 +128,7 @@ def _check(
                 f" {needed} examples"
             )
             return _Problem("invalid_n_examples", message), 0
-        report = _render_report(blobs, renderer, base, file.blob_key)
+        report = _render_report(blobs, renderer, base, method, file.blob_key)
     if report.error_count:
         message = (
             f"The job failed due to an invalid {kind.lower()} file. Invalid file format."
@@ -126,25 +139,32 @@ def _check(
 
 
 def _render_report(
-    blobs: BlobStore, renderer: ChatRenderer, base: BaseModel, blob_key: str
+    blobs: BlobStore, renderer: ChatRenderer, base: BaseModel, method: TrainingMethod, blob_key: str
 ) -> FileReport:
     """Render every line with the model's own template: what it refuses is a bad line too."""
     examples = error_count = 0
     errors: list[LineError] = []
     for line in lines(blobs.stream(blob_key)):
         examples += 1
-        try:
-            rendered = renderer.line(parse(line))
-        except InvalidRequest as error:
-            problem = error.message
-        else:
-            if any(rendered.supervised[1 : base.context_tokens]):
-                continue
-            problem = (
-                f"has {len(rendered.token_ids)} tokens and none to learn within the first"
-                f" {base.context_tokens}"
-            )
-        error_count += 1
-        if len(errors) < MAX_LISTED_ERRORS:
-            errors.append(LineError(line.number, problem))
+        value = parse(line)
+        chats = chats_of(value) if method is TrainingMethod.DPO else (value,)
+        problems = [_render_problem(renderer, base, chat) for chat in chats]
+        problem = next((one for one in problems if one is not None), None)
+        if problem is not None:
+            error_count += 1
+            if len(errors) < MAX_LISTED_ERRORS:
+                errors.append(LineError(line.number, problem))
     return FileReport(examples, tuple(errors), error_count)
+
+
+def _render_problem(renderer: ChatRenderer, base: BaseModel, chat: Mapping[str, Any]) -> str | None:
+    try:
+        rendered = renderer.line(chat)
+    except InvalidRequest as error:
+        return error.message
+    if any(rendered.supervised[1 : base.context_tokens]):
+        return None
+    return (
+        f"has {len(rendered.token_ids)} tokens and none to learn within the first"
+        f" {base.context_tokens}"
+    )

@@ -10,10 +10,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from tunery.datasets.batches import Example, epoch_batches, micro_batches, steps_per_epoch
+from tunery.datasets.batches import epoch_batches, micro_batches, steps_per_epoch
 from tunery.datasets.rendering import ChatRenderer
 from tunery.domain.jobs import Adapter, EpochCheckpoint, Snapshot, StepMetrics
 from tunery.domain.ports.blobs import BlobStore
@@ -28,8 +29,8 @@ from tunery.domain.ports.training import (
 from tunery.model import adapter_file
 from tunery.model.base import BaseNetwork, compute_dtype, load_base
 from tunery.training.adapter import LearnedAdapter
-from tunery.training.data import load_examples
-from tunery.training.sft import batch_loss
+from tunery.training.methods import objective_of
+from tunery.training.objective import Sums
 
 MAX_RANK = 256
 VALIDATIONS = 10  # looks at one validation batch during a run, besides the full ones
@@ -97,10 +98,14 @@ class _Run:
         self.blobs = trainer._blobs
         renderer = ChatRenderer.load(trainer._base)
         self.network: BaseNetwork = load_base(trainer._base, compute_dtype())
-        self.training = self._examples(run.training_key, renderer)
+        self.objective = objective_of(run, self.network, renderer)
+        self.training = self.objective.load(self.blobs.stream(run.training_key))
         self.validation = (
-            [] if run.validation_key is None else self._examples(run.validation_key, renderer)
+            []
+            if run.validation_key is None
+            else self.objective.load(self.blobs.stream(run.validation_key))
         )
+        self.examples = [*self.training, *self.validation]
         numbers = run.hyperparameters
         self.steps_per_epoch = steps_per_epoch(len(self.training), numbers.batch_size)
         self.total_steps = self.steps_per_epoch * numbers.n_epochs
@@ -113,11 +118,15 @@ class _Run:
         peak *= numbers.learning_rate_multiplier
         done = 0
         if self.run.resume_from is not None:
-            self.adapter.restore(self.blobs.read(self.run.resume_from.key))
+            kept = self.adapter.restore(self.blobs.read(self.run.resume_from.key))
+            self.objective.take_up(self.examples, kept)
             done = self.run.resume_from.step
         self.report(RunStarted(self.total_steps, done + 1))
+        if self.run.resume_from is None and not self._prepare():
+            self.report(RunPaused())
+            return
         snapshot_step, snapshot_at = done, time.monotonic()
-        lengths = [len(example.token_ids) for example in self.training]
+        lengths = [self.objective.computed_tokens(example) for example in self.training]
         for epoch in range(done // self.steps_per_epoch, numbers.n_epochs):
             batches = epoch_batches(lengths, numbers.batch_size, seed=self.run.seed, epoch=epoch)
             for index, batch in enumerate(batches):
@@ -134,31 +143,44 @@ class _Run:
                     return
                 ends_epoch = index == len(batches) - 1
                 if ends_epoch:
-                    metrics = self._full_validation(metrics)
+                    metrics = self._validated(metrics, "full_valid", self.validation)
                 self.report(metrics)
                 if ends_epoch:
                     self.report(self._checkpoint(epoch, metrics))
                 if ends_epoch or time.monotonic() - snapshot_at > self.trainer._snapshot_s:
                     self.report(self._snapshot(step))
                     snapshot_step, snapshot_at = step, time.monotonic()
-        self.report(RunFinished(numbers.n_epochs * sum(lengths)))
+        billed = sum(map(self.objective.billed_tokens, self.training))
+        self.report(RunFinished(numbers.n_epochs * billed))
 
-    def _step(self, step: int, batch: Sequence[Example], peak: float) -> StepMetrics | None:
+    def _prepare(self) -> bool:
+        """Prepare all examples under the weights at the start; return False where a pause came."""
+        for part in self._parts(sorted(self.examples, key=self.objective.computed_tokens)):
+            if self.pause_wanted():
+                return False
+            self.objective.prepare(part)
+        return True
+
+    def _parts(self, batch: Sequence[Any]) -> list[list[Any]]:
+        return micro_batches(batch, MICRO_BATCH_TOKENS, self.objective.computed_tokens)
+
+    def _step(self, step: int, batch: Sequence[Any], peak: float) -> StepMetrics | None:
         """Take one optimizer step; return its numbers, or None when the run has failed."""
-        learned = _learned(batch)
-        if not learned:  # every supervised token of the batch was cut off
+        units = self.objective.units(batch)
+        if not units:  # all that was to be learned of the batch was cut off
             return StepMetrics(step, self.total_steps, 0.0, 0.0)
-        value, correct = 0.0, 0
-        for part in micro_batches(batch, MICRO_BATCH_TOKENS):
-            loss = batch_loss(self.network, part)
+        found = Sums()
+        for part in self._parts(batch):
+            loss = self.objective.loss(part)
             if loss is not None:
-                share = loss.mean * (_learned(part) / learned)
+                share = loss.mean * (loss.sums.units / units)
                 share.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-                value += float(share.detach())
-                correct += loss.correct
+                found += loss.sums
+        value = found.loss / units
         norm = self.adapter.step(learning_rate_at(step, self.total_steps, peak))
         # Guessing evenly costs ln(vocabulary): twice that is no learning, finite as it may be.
-        diverged = value > 2 * math.log(self.network.head.weight.shape[0])
+        worst = 2 * math.log(self.network.head.weight.shape[0])
+        diverged = found.nll > worst * found.tokens
         if diverged or not (math.isfinite(value) and math.isfinite(norm)):
             self.report(
                 RunFailed(
@@ -169,34 +191,23 @@ class _Run:
                 )
             )
             return None
-        metrics = StepMetrics(step, self.total_steps, value, correct / learned)
+        metrics = StepMetrics(step, self.total_steps, **found.metrics("train"))
         every = max(1, self.total_steps // VALIDATIONS)
         if self.validation and step % every == 0:
             size = self.run.hyperparameters.batch_size
             start = (step // every - 1) * size % len(self.validation)
-            found = self._evaluate(self.validation[start : start + size])
-            if found is not None:
-                metrics = replace(metrics, valid_loss=found[0], valid_mean_token_accuracy=found[1])
+            metrics = self._validated(metrics, "valid", self.validation[start : start + size])
         return metrics
 
-    def _full_validation(self, metrics: StepMetrics) -> StepMetrics:
-        found = self._evaluate(self.validation)
-        if found is None:
-            return metrics
-        return replace(metrics, full_valid_loss=found[0], full_valid_mean_token_accuracy=found[1])
-
-    def _evaluate(self, examples: Sequence[Example]) -> tuple[float, float] | None:
-        """Return mean loss and accuracy over the supervised tokens of `examples`."""
-        total = correct = tokens = 0.0
-        ordered = sorted(examples, key=lambda example: len(example.token_ids))
+    def _validated(self, metrics: StepMetrics, of: str, examples: Sequence[Any]) -> StepMetrics:
+        """Return the metrics with those of validation examples; as they are, if there are none."""
+        found = Sums()
         with torch.no_grad():
-            for batch in micro_batches(ordered, MICRO_BATCH_TOKENS):
-                loss = batch_loss(self.network, batch)
+            for part in self._parts(sorted(examples, key=self.objective.computed_tokens)):
+                loss = self.objective.loss(part)
                 if loss is not None:
-                    total += float(loss.mean) * _learned(batch)
-                    correct += loss.correct
-                    tokens += _learned(batch)
-        return (total / tokens, correct / tokens) if tokens else None
+                    found += loss.sums
+        return replace(metrics, **found.metrics(of)) if found.units else metrics
 
     def _checkpoint(self, epoch: int, metrics: StepMetrics) -> EpochCheckpoint:
         weights, config = adapter_file.write(self.adapter.weights(), self.run.base)
@@ -208,11 +219,8 @@ class _Run:
 
     def _snapshot(self, step: int) -> Snapshot:
         key = f"{self.run.output_prefix}/snapshot-{step}.safetensors"
-        self.blobs.put(key, self.adapter.state())
+        self.blobs.put(key, self.adapter.state(self.objective.kept(self.examples)))
         return Snapshot(step, key)
-
-    def _examples(self, key: str, renderer: ChatRenderer) -> list[Example]:
-        return load_examples(self.blobs.stream(key), renderer, self.network.context_tokens)
 
     def _start_from(self) -> adapter_file.AdapterWeights | None:
         start = self.run.start_from
@@ -223,7 +231,3 @@ class _Run:
             raise adapter_file.BadAdapter(f"the adapter at {start.key} is not the one published")
         config = self.blobs.read(f"{start.key}/{adapter_file.CONFIG}")
         return adapter_file.read(weights, config, self.network.shapes(), MAX_RANK)
-
-
-def _learned(batch: Sequence[Example]) -> int:
-    return sum(example.learned for example in batch)

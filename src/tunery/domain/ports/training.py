@@ -10,6 +10,7 @@ from tunery.domain.jobs import (
     Hyperparameters,
     Snapshot,
     StepMetrics,
+    TrainingMethod,
 )
 
 
@@ -27,6 +28,7 @@ class TrainingRun:
     output_prefix: str
     start_from: Adapter | None = None  # tuning a tuned model
     resume_from: Snapshot | None = None
+    method: TrainingMethod = TrainingMethod.SUPERVISED
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from tunery.domain.jobs import (
     RequestedHyperparameters,
     Snapshot,
     StepMetrics,
+    TrainingMethod,
     WandbIntegration,
     next_status,
 )
@@ -307,6 +308,7 @@ def _job(row: sa.Row[Any]) -> Job:
         started_at=row.started_at,
         finished_at=row.finished_at,
         integrations=tuple(_wandb(one) for one in row.integrations or ()),
+        method=TrainingMethod(row.method),
     )
 
 
