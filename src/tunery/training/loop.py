@@ -185,9 +185,9 @@ class _Run:
             self.report(
                 RunFailed(
                     "non_finite_loss",
-                    f"Training diverged: at step {step} the loss was {value} and the gradient's"
-                    f" norm {norm}. Set a lower learning_rate_multiplier; the last good checkpoint"
-                    " is kept.",
+                    f"Training diverged: at step {step} the loss was {value}, the answers'"
+                    f" {found.nll / found.tokens} nats a token, and the gradient's norm {norm}. Set"
+                    " a lower learning_rate_multiplier; the last good checkpoint is kept.",
                 )
             )
             return None
