@@ -14,7 +14,7 @@ from support.server import BASE, Server, all_events, ask, dpo_method, tuned_mode
 from tunery.datasets.rendering import ChatRenderer
 from tunery.settings import DEFAULT_BASE, Settings
 
-TRAINED_ON, HELD_OUT = 128, 40
+TRAINED_ON, HELD_OUT, PROVEN_ON = 128, 40, 16
 NEEDED = 0.9
 ANSWER_TOKENS = 40
 REAL = {
@@ -38,6 +38,10 @@ def real(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
     assert entry.is_file(), f"{entry} is missing; run `tunery models pull`"
     with Server(tmp_path_factory.mktemp("real"), models, base=DEFAULT_BASE, **REAL) as running:
         yield running
+
+
+def _lines(preferences: Sequence[Preference]) -> bytes:
+    return "\n".join(json.dumps(preference_line(one)) for one in preferences).encode()
 
 
 def _mean_log_probability(
@@ -78,21 +82,24 @@ def _polite(client: OpenAI, model: str, held_out: Sequence[Preference]) -> float
 def test_the_default_base_learns_to_be_polite_from_pairs(
     real: Server, models: Path, figures: Figures
 ) -> None:
-    client, renderer = real.client(), ChatRenderer.load(models / DEFAULT_BASE)
+    client = real.client().with_options(timeout=600)
+    renderer = ChatRenderer.load(models / DEFAULT_BASE)
     train, held_out = (
         make("train", TRAINED_ON, figures.seed),
         make("test", HELD_OUT, figures.seed),
     )
     assert not {one.question for one in train} & {one.question for one in held_out}
-    lines = "\n".join(json.dumps(preference_line(one)) for one in train)
     job = client.fine_tuning.jobs.create(
         model=BASE,
-        training_file=upload(client, lines.encode()).id,
+        training_file=upload(client, _lines(train)).id,
+        validation_file=upload(client, _lines(held_out[:PROVEN_ON])).id,
         seed=figures.seed % 2**31,
         method=dpo_method(),  # with every number left to the service
     )
     name = tuned_model(client, job.id, seconds=1800)
-    told = [e.data for e in all_events(client, job.id) if e.type == "metrics"]
+    events = all_events(client, job.id)
+    (proof,) = [e.message for e in events if e.message.startswith("Publishing check passed")]
+    told = [e.data for e in events if e.type == "metrics"]
     shares = {}
     for who, model in (("base", BASE), ("tuned", name)):
         shares[f"polite likelier, {who}"] = _preferring(client, renderer, model, held_out)
@@ -103,7 +110,8 @@ def test_the_default_base_learns_to_be_polite_from_pairs(
         "preferences",
         {key: f"{share:.0%} of {HELD_OUT}" for key, share in shares.items()}
         | {"steps": last["total_steps"], "last loss": f"{last['train_loss']:.4f}"}
-        | {"last margin": f"{last['train_reward_margin']:.2f}"},
+        | {"last held-out margin": f"{last['full_valid_reward_margin']:.2f}"}
+        | {"proof": proof.partition(": ")[2]},
     )
     assert shares["polite likelier, tuned"] >= NEEDED
     assert shares["answered politely, tuned"] >= NEEDED
