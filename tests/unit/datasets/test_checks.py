@@ -201,6 +201,7 @@ GOOD_PAIRS: list[dict[str, Any]] = [
     pair(USER, better=ANSWER | {"refusal": None, "tool_calls": []}),
     pair(USER, better=ANSWER | {"content": [text("a"), text("b")]}),
     pair(USER, tools=None),
+    pair(USER, tools=[], parallel_tool_calls=True),  # as in the example of OpenAI's guide
 ]
 BAD_PAIRS: list[tuple[dict[str, Any], str]] = [
     (without("input"), "the key 'input' is missing"),
