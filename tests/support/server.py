@@ -100,6 +100,25 @@ def method(**hyperparameters: Any) -> Any:
     return {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}}
 
 
+def preference_lines(count: int, better: str = "yes", worse: str = "no") -> bytes:
+    """Return a preference file of `count` lines: the questions of `chat_lines`, two answers."""
+    return "\n".join(
+        json.dumps(
+            {
+                "input": {"messages": [{"role": "user", "content": f"ask {n:03}"}]},
+                "preferred_output": [{"role": "assistant", "content": better}],
+                "non_preferred_output": [{"role": "assistant", "content": worse}],
+            }
+        )
+        for n in range(count)
+    ).encode()
+
+
+def dpo_method(**hyperparameters: Any) -> Any:
+    """Return the `method` of a job that learns preferences."""
+    return {"type": "dpo", "dpo": {"hyperparameters": hyperparameters}}
+
+
 def upload(client: OpenAI, data: bytes, name: str = "train.jsonl") -> FileObject:
     """Upload a training file and wait until it is checked."""
     file = client.files.create(file=(name, data), purpose="fine-tune")

@@ -23,10 +23,24 @@ class Account:
     lost: int = 0
     lost_lines: list[int] = field(default_factory=list)
 
-    def add(self, line: int, rendered: Rendered) -> bytes:
-        """Count a line, from 1, and return its row in the table."""
-        whole, kept = len(rendered.token_ids), min(len(rendered.token_ids), self.max_tokens)
-        learned = sum(rendered.supervised[1:kept])  # the first token of all has none before it
+    def add(self, line: int, *sides: Rendered) -> bytes:
+        """Count a line, from 1, and return its row in the table.
+
+        A preference has two sides: their answers count, and the conversation before them once.
+        Where nothing is left to learn of one, there is nothing to learn of both.
+        """
+        whole = kept = learned = wanted = 0
+        nothing_left = False
+        for number, side in enumerate(sides):
+            start = side.supervised.index(True) if number else 0  # before it is the conversation
+            whole += len(side.token_ids) - start
+            kept += max(0, min(len(side.token_ids), self.max_tokens) - start)
+            own = sum(side.supervised[1 : self.max_tokens])  # the first of all has none before it
+            wanted += sum(side.supervised[1:])
+            learned += own
+            nothing_left = nothing_left or not own
+        if nothing_left:
+            learned = 0
         self.examples += 1
         self.tokens += kept
         self.learned += learned
@@ -35,13 +49,7 @@ class Account:
             self.lost += 1
             if len(self.lost_lines) < MAX_LISTED_LINES:
                 self.lost_lines.append(line)
-        return b"%d,%d,%d,%d,%d\n" % (
-            line,
-            whole,
-            kept,
-            learned,
-            sum(rendered.supervised[1:]) - learned,
-        )
+        return b"%d,%d,%d,%d,%d\n" % (line, whole, kept, learned, wanted - learned)
 
     def summary(self) -> str:
         """Return the sums as a sentence without its end."""

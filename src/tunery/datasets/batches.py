@@ -2,9 +2,11 @@
 
 import random
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import overload
+from typing import TypeVar, overload
+
+E = TypeVar("E")
 
 _POOL_BATCHES = 16  # lengths are sorted within this many batches' worth of shuffled examples
 
@@ -71,12 +73,14 @@ class EpochBatches(Sequence[list[int]]):
         return list(self._examples[start : start + self._batch_size])
 
 
-def micro_batches(batch: Iterable[Example], max_tokens: int) -> Iterator[list[Example]]:
+def micro_batches(
+    batch: Iterable[E], max_tokens: int, tokens: Callable[[E], int]
+) -> Iterator[list[E]]:
     """Cut a batch into parts of at most `max_tokens` tokens; a longer example stands alone."""
-    part: list[Example] = []
+    part: list[E] = []
     room = max_tokens
     for example in batch:
-        size = len(example.token_ids)
+        size = tokens(example)
         if part and size > room:
             yield part
             part, room = [], max_tokens

@@ -8,15 +8,21 @@ from collections.abc import Iterable
 from typing import Any
 
 from tunery.datasets.completion_pairs import check_pair, is_pair
-from tunery.datasets.conversation import NAME, find_unpaired
+from tunery.datasets.conversation import NAME, find_unpaired, turns_of
+from tunery.datasets.preferences import NON_PREFERRED, PREFERRED, is_preference
 from tunery.datasets.reader import BadLine, lines, parse_unique, short
 from tunery.datasets.tool_checks import check_calls, check_tools
 from tunery.domain.files import FileReport, LineError, LineFormat
 
 MAX_LISTED_ERRORS = 20
 _UNEXPECTED = "Unexpected file format, expected either prompt/completion pairs or chat messages."
-_NAMES = {LineFormat.CHAT: "chat messages", LineFormat.COMPLETION: "a prompt/completion pair"}
+_NAMES = {
+    LineFormat.CHAT: "chat messages",
+    LineFormat.COMPLETION: "a prompt/completion pair",
+    LineFormat.PREFERENCE: "a preference pair",
+}
 _LINE_KEYS = ("messages", "tools", "functions", "parallel_tool_calls")
+_INPUT_KEYS = ("messages", "tools", "parallel_tool_calls")
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 _MESSAGE_KEYS: dict[str, tuple[str, ...]] = {
     "system": ("name",),
@@ -39,7 +45,7 @@ _EMPTY_KEYS = (
 
 
 def check_file(chunks: Iterable[bytes]) -> FileReport:
-    """Read a supervised training file; name every bad line, up to a cap, and count the rest.
+    """Read a training file; name every bad line, up to a cap, and count the rest.
 
     The first line that is of a known format decides for all of them.
     """
@@ -59,12 +65,14 @@ def check_file(chunks: Iterable[bytes]) -> FileReport:
             error_count += 1
             if len(errors) < MAX_LISTED_ERRORS:
                 errors.append(LineError(line.number, problem))
-    return FileReport(examples, tuple(errors), error_count)
+    return FileReport(examples, tuple(errors), error_count, expected or LineFormat.CHAT)
 
 
 def _format_of(value: dict[str, Any]) -> LineFormat | None:
     if is_pair(value):
         return LineFormat.COMPLETION
+    if is_preference(value):
+        return LineFormat.PREFERENCE
     return LineFormat.CHAT if "messages" in value else None
 
 
@@ -73,15 +81,16 @@ def _check_line(
 ) -> str | None:
     if found is not None and expected is not None and found is not expected:
         before = f"The lines before it have {_NAMES[expected]}, this one {_NAMES[found]}"
-        return f"{_UNEXPECTED} {before}; a file has one kind"
+        opening = "" if LineFormat.PREFERENCE in (found, expected) else f"{_UNEXPECTED} "
+        return f"{opening}{before}; a file has one kind"
+    if expected is LineFormat.PREFERENCE:
+        return check_preference_line(value)
     return check_pair(value) if found is LineFormat.COMPLETION else check_chat_line(value)
 
 
 def check_chat_line(value: dict[str, Any]) -> str | None:
     """Return what is wrong with a supervised line `{"messages": [...]}`, or None."""
     if "messages" not in value:
-        if "input" in value and ("preferred_output" in value or "preferred_completion" in value):
-            return "a preference pair; supervised training needs chat messages"
         return f"{_UNEXPECTED} The key 'messages' is missing"
     for key in value:
         if key not in _LINE_KEYS:
@@ -89,13 +98,10 @@ def check_chat_line(value: dict[str, Any]) -> str | None:
     problem = check_tools(value)
     if problem is not None:
         return problem
+    problem = _check_messages(value)
+    if problem is not None:
+        return problem
     messages = value["messages"]
-    if not isinstance(messages, list) or not messages:
-        return "'messages' needs to be a list of at least one message"
-    for number, message in enumerate(messages, 1):
-        problem = _check_message(message) or check_calls(message, value)
-        if problem is not None:
-            return f"message {number} {problem}"
     if messages[-1]["role"] != "assistant":
         return f"the last message is from {messages[-1]['role']!r}; it needs to be from 'assistant'"
     unpaired = find_unpaired([*messages[:-1], messages[-1] | {"tool_calls": None}])
@@ -103,6 +109,75 @@ def check_chat_line(value: dict[str, Any]) -> str | None:
         return f"message {unpaired.number + 1} {unpaired.problem}"
     if all(m.get("weight", 1) == 0 for m in messages if m["role"] == "assistant"):
         return "every assistant message has weight 0: there is nothing to learn"
+    return None
+
+
+def check_preference_line(value: dict[str, Any]) -> str | None:
+    """Return what is wrong with a line of a conversation and two answers to it, or None."""
+    for key in ("input", *value):
+        if key not in value:
+            return f"the key {key!r} is missing"
+        if key not in ("input", *PREFERRED, *NON_PREFERRED):
+            known = f"input, {PREFERRED[0]} and {NON_PREFERRED[0]}"
+            return f"contains an extra {short(key)}; known are {known}"
+    shared = value["input"]
+    if not isinstance(shared, dict):
+        return f"'input' is {short(shared)}; needed is a dictionary of {', '.join(_INPUT_KEYS)}"
+    problem = _check_input(shared)
+    if problem is not None:
+        return f"'input': {problem}"
+    answers = []
+    for spellings in (PREFERRED, NON_PREFERRED):
+        given = [key for key in spellings if key in value]
+        if len(given) != 1:
+            both = f"has {' and '.join(map(repr, given))}, which are the same thing"
+            return both if given else f"the key {spellings[0]!r} is missing"
+        problem = _check_output(value[given[0]], shared)
+        if problem is not None:
+            return f"{given[0]!r} {problem}"
+        answers += value[given[0]]
+    preferred, other = turns_of(answers)
+    if preferred == other:
+        return "both outputs are the same: there is nothing to prefer"
+    return None
+
+
+def _check_input(shared: dict[str, Any]) -> str | None:
+    for key in ("messages", *shared):
+        if key not in shared:
+            return f"the key {key!r} is missing"
+        if key not in _INPUT_KEYS:
+            return f"contains an extra {short(key)}; known are {', '.join(_INPUT_KEYS)}"
+    problem = check_tools(shared) or _check_messages(shared)
+    if problem is not None:
+        return problem
+    for number, message in enumerate(shared["messages"], 1):
+        if message.get("weight", 0) != 0:
+            return f"message {number} has weight 1; only the outputs are learned"
+    unpaired = find_unpaired(shared["messages"])
+    return None if unpaired is None else f"message {unpaired.number + 1} {unpaired.problem}"
+
+
+def _check_output(output: Any, shared: dict[str, Any]) -> str | None:
+    if not isinstance(output, list) or len(output) != 1:
+        return f"is {short(output)}; needed is a list of one message"
+    (message,) = output
+    problem = _check_message(message) or check_calls(message, shared)
+    if problem is not None:
+        return problem
+    if message["role"] != "assistant":
+        return f"is from {message['role']!r}; it needs to be from 'assistant'"
+    return "has a 'weight'; it is always learned" if "weight" in message else None
+
+
+def _check_messages(value: dict[str, Any]) -> str | None:
+    messages = value["messages"]
+    if not isinstance(messages, list) or not messages:
+        return "'messages' needs to be a list of at least one message"
+    for number, message in enumerate(messages, 1):
+        problem = _check_message(message) or check_calls(message, value)
+        if problem is not None:
+            return f"message {number} {problem}"
     return None
 
 

@@ -37,7 +37,7 @@ def check_tools(line: Mapping[str, Any]) -> str | None:
     parallel = line.get("parallel_tool_calls")
     if parallel is not None and not isinstance(parallel, bool):
         return f"'parallel_tool_calls' is {short(parallel)}; needed true or false"
-    if parallel is not None and not line.get("tools"):
+    if parallel is not None and line.get("tools") is None:
         return "has 'parallel_tool_calls' without 'tools'"
     return None
 

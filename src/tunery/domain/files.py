@@ -87,19 +87,20 @@ class StoredFile:
     expires_at: int | None = None
 
 
-class LineFormat(StrEnum):
-    """What the lines of a training file are."""
-
-    CHAT = "fine-tune-chat"  # a conversation whose answers are learned
-    COMPLETION = "fine-tune-completion"  # a prompt, and what is learned to follow it
-
-
 @dataclass(frozen=True, slots=True)
 class LineError:
     """One line that cannot be trained on: its number (from 1), and what is wrong with it."""
 
     line: int
     message: str
+
+
+class LineFormat(StrEnum):
+    """What the lines of a training file are, in OpenAI's words."""
+
+    CHAT = "fine-tune-chat"  # a conversation whose answers are learned
+    COMPLETION = "fine-tune-completion"  # a prompt, and what is learned to follow it
+    PREFERENCE = "fine-tune-preference"  # a conversation and two answers, one of them preferred
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,7 @@ class FileReport:
     examples: int
     errors: tuple[LineError, ...]
     error_count: int
+    line_format: LineFormat = LineFormat.CHAT
 
     def summary(self) -> str:
         """Return the bad lines in one text, with the count of those not listed."""

@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from tunery.domain.errors import Conflict
+from tunery.domain.files import LineFormat
 
 MIN_EXAMPLES = 10
 
@@ -73,13 +74,31 @@ class JobError:
     param: str | None
 
 
+class TrainingMethod(StrEnum):
+    """What a job minimises, in OpenAI's words."""
+
+    SUPERVISED = "supervised"  # the cross-entropy of the answers
+    DPO = "dpo"  # that of preferring one answer to another, against the weights it started from
+
+    @property
+    def line_formats(self) -> tuple[LineFormat, ...]:
+        """Return what the lines of its files may be."""
+        if self is TrainingMethod.DPO:
+            return (LineFormat.PREFERENCE,)
+        return LineFormat.CHAT, LineFormat.COMPLETION
+
+
 @dataclass(frozen=True, slots=True)
 class RequestedHyperparameters:
-    """What the job was created with: a number, or "auto" where the service chooses."""
+    """What the job was created with: a number, or "auto" where the service chooses.
+
+    `beta` is of preferences only: None for every other method.
+    """
 
     n_epochs: int | Literal["auto"] = "auto"
     batch_size: int | Literal["auto"] = "auto"
     learning_rate_multiplier: float | Literal["auto"] = "auto"
+    beta: float | Literal["auto"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +108,7 @@ class Hyperparameters:
     n_epochs: int
     batch_size: int
     learning_rate_multiplier: float
+    beta: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +146,7 @@ class Job:
     started_at: int | None
     finished_at: int | None
     integrations: tuple[WandbIntegration, ...] = ()
+    method: TrainingMethod = TrainingMethod.SUPERVISED
 
     def run_id(self, number: int) -> str:
         """Return the id of the run that the integration of this number, from 0, makes."""
@@ -146,7 +167,13 @@ class LogEntry:
 
 @dataclass(frozen=True, slots=True)
 class StepMetrics:
-    """The numbers of one training step. Losses are mean nats a supervised token."""
+    """The numbers of one training step. Losses are mean nats: a supervised token, or a pair.
+
+    Of preferences there are rewards too: beta times how much likelier than before training the
+    answer is, in nats, as a mean over pairs; the margin is the chosen answer's less the rejected
+    one's, and the accuracy the share of pairs in which it is above zero. Accuracies of tokens are
+    then those of the chosen answers.
+    """
 
     step: int
     total_steps: int
@@ -156,6 +183,18 @@ class StepMetrics:
     valid_mean_token_accuracy: float | None = None
     full_valid_loss: float | None = None
     full_valid_mean_token_accuracy: float | None = None
+    train_chosen_reward: float | None = None
+    train_rejected_reward: float | None = None
+    train_reward_margin: float | None = None
+    train_reward_accuracy: float | None = None
+    valid_chosen_reward: float | None = None
+    valid_rejected_reward: float | None = None
+    valid_reward_margin: float | None = None
+    valid_reward_accuracy: float | None = None
+    full_valid_chosen_reward: float | None = None
+    full_valid_rejected_reward: float | None = None
+    full_valid_reward_margin: float | None = None
+    full_valid_reward_accuracy: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

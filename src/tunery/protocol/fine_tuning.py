@@ -60,7 +60,7 @@ class ReinforcementMethod(Request):
 
 
 class Method(Request):
-    """How to train. Other methods than supervised are refused by name."""
+    """How to train. The reinforcement method is refused by name."""
 
     type: Literal["supervised", "dpo", "reinforcement"]
     supervised: SupervisedMethod | None = None
@@ -116,17 +116,32 @@ class ResolvedHyperparameters(Response):
     learning_rate_multiplier: Auto | float
 
 
+class ResolvedDpoHyperparameters(ResolvedHyperparameters):
+    """The numbers of a job that learns preferences."""
+
+    beta: Auto | float
+
+
 class SupervisedMethodBody(Response):
     """Settings of the supervised method."""
 
     hyperparameters: ResolvedHyperparameters
 
 
-class MethodBody(Response):
-    """How the job trains."""
+class DpoMethodBody(Response):
+    """Settings of direct preference optimization."""
 
-    type: Literal["supervised"] = "supervised"
-    supervised: SupervisedMethodBody
+    hyperparameters: ResolvedDpoHyperparameters
+
+
+class MethodBody(Response):
+    """How the job trains: one method, with its settings under its name."""
+
+    type: Literal["supervised", "dpo"]
+    supervised: Annotated[
+        SupervisedMethodBody | None, Field(exclude_if=lambda value: value is None)
+    ] = None
+    dpo: Annotated[DpoMethodBody | None, Field(exclude_if=lambda value: value is None)] = None
 
 
 class WandbBody(Response):
@@ -154,7 +169,7 @@ class FineTuningJob(Response):
     error: JobErrorBody | None
     fine_tuned_model: str | None
     finished_at: int | None
-    hyperparameters: ResolvedHyperparameters
+    hyperparameters: ResolvedHyperparameters | None
     model: str
     organization_id: str
     result_files: list[str]

@@ -19,6 +19,7 @@ from tunery.domain.jobs import (
     LogEntry,
     RequestedHyperparameters,
     StepMetrics,
+    TrainingMethod,
     WandbIntegration,
 )
 from tunery.domain.models import check_suffix
@@ -45,6 +46,7 @@ class JobRequest:
     hyperparameters: RequestedHyperparameters
     metadata: dict[str, str] | None
     integrations: tuple[WandbIntegration, ...] = ()
+    method: TrainingMethod = TrainingMethod.SUPERVISED
 
 
 def create_job(
@@ -97,6 +99,7 @@ def create_job(
             started_at=None,
             finished_at=None,
             integrations=request.integrations,
+            method=request.method,
         )
         tx.jobs(tenant).add(job)
         log(tx, tenant, job.id, f"Created fine-tuning job: {job.id}")

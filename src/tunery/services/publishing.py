@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from tunery.datasets.preferences import sides_of
 from tunery.datasets.reader import lines, parse
 from tunery.datasets.rendering import ChatRenderer
 from tunery.domain.files import FilePurpose, FileStatus, StoredFile
@@ -85,9 +86,8 @@ def publish_job(
         held_out = (
             None if job.validation_file is None else tx.files(tenant).get(job.validation_file)
         )
-    texts = proof_texts(
-        blobs, renderer, None if held_out is None else held_out.blob_key, tolerance.sequences
-    )
+    held_out_key = None if held_out is None else held_out.blob_key
+    texts = proof_texts(blobs, renderer, held_out_key, tolerance.sequences)
     adapters = tuple(checkpoint.adapter for checkpoint in checkpoints)
     expected = reference(ProofRequest(job.base, job.base_digest, adapters, texts))
     served = [score(texts, job.base_digest, adapter) for adapter in adapters]
@@ -103,11 +103,14 @@ def publish_job(
 def proof_texts(
     blobs: BlobStore, renderer: ChatRenderer, held_out_key: str | None, count: int
 ) -> tuple[tuple[int, ...], ...]:
-    """Return token sequences to score: the validation file's first lines, or neutral questions."""
+    """Return token sequences to score: the validation file's first lines, or neutral questions.
+
+    Of a preference pair it is the conversation with the answer that is preferred.
+    """
     texts: list[tuple[int, ...]] = []
     if held_out_key is not None:
         for line in lines(blobs.stream(held_out_key)):
-            ids = renderer.line(parse(line)).token_ids
+            ids = renderer.line(sides_of(parse(line))[0]).token_ids
             texts.append(tuple(ids[:_MAX_PROOF_TOKENS]))
             if len(texts) == count:
                 break

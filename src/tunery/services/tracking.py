@@ -11,6 +11,7 @@ from tunery.storage.database import Database
 
 def tracked_run(job: Job) -> TrackedRun:
     """Return what is told of a job at its start."""
+    numbers = job.requested if job.resolved is None else job.resolved
     config = {
         "job_id": job.id,
         "model": job.model,
@@ -19,8 +20,8 @@ def tracked_run(job: Job) -> TrackedRun:
         "validation_file": job.validation_file,
         "suffix": job.suffix,
         "seed": job.seed,
-        "method": "supervised",
-        **asdict(job.requested if job.resolved is None else job.resolved),
+        "method": job.method,
+        **{name: value for name, value in asdict(numbers).items() if value is not None},
     }
     # OpenAI's own tags: a dashboard that was made for its runs finds these too.
     tags = ("openai/finetune", f"openai/{job.model}", f"openai/{job.id}")

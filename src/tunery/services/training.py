@@ -33,6 +33,19 @@ from tunery.domain.tenants import Tenant
 from tunery.services.jobs import fail_job, find_job, log
 from tunery.storage.database import Database
 
+# The result file's columns, and the numbers that stand in them.
+_COLUMNS = {
+    "train_loss": "train_loss",
+    "train_accuracy": "train_mean_token_accuracy",
+    "valid_loss": "valid_loss",
+    "valid_mean_token_accuracy": "valid_mean_token_accuracy",
+}
+_REWARD_COLUMNS = [
+    f"{of}_{what}"
+    for of in ("train", "valid")
+    for what in ("chosen_reward", "rejected_reward", "reward_margin", "reward_accuracy")
+]
+
 
 def begin_run(database: Database, task: Task) -> TrainingRun | None:
     """Start, or take up again, the job of a claimed task.
@@ -80,6 +93,7 @@ def begin_run(database: Database, task: Task) -> TrainingRun | None:
         output_prefix=f"{job_prefix(tenant, job.id)}/attempt-{task.fence}",
         start_from=None if parent is None else parent.adapter,
         resume_from=snapshot,
+        method=job.method,
     )
 
 
@@ -196,15 +210,20 @@ def step_message(metrics: StepMetrics) -> str:
 
 
 def results_csv(steps: list[StepMetrics]) -> bytes:
-    """Return the result file: OpenAI's columns, blanks where there is no number."""
+    """Return the result file: OpenAI's columns, blanks where there is no number.
+
+    Where there are rewards, they stand behind OpenAI's columns, which have no place for them.
+    """
+    columns = dict(_COLUMNS)
+    if any(step.train_reward_margin is not None for step in steps):
+        columns |= {name: name for name in _REWARD_COLUMNS}
 
     def cell(value: float | None) -> str:
         return "" if value is None else f"{value:.5f}"
 
-    rows = ["step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy"]
+    rows = [",".join(("step", *columns))]
     rows += [
-        f"{s.step},{cell(s.train_loss)},{cell(s.train_mean_token_accuracy)},"
-        f"{cell(s.valid_loss)},{cell(s.valid_mean_token_accuracy)}"
-        for s in steps
+        ",".join((str(step.step), *(cell(getattr(step, field)) for field in columns.values())))
+        for step in steps
     ]
     return ("\n".join(rows) + "\n").encode()

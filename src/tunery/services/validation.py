@@ -6,12 +6,13 @@ from dataclasses import asdict, dataclass
 
 from tunery.datasets.account import HEADER, Account
 from tunery.datasets.checks import MAX_LISTED_ERRORS, check_file
+from tunery.datasets.preferences import sides_of
 from tunery.datasets.reader import lines, parse
 from tunery.datasets.rendering import ChatRenderer
 from tunery.domain.errors import InvalidRequest
 from tunery.domain.files import FileReport, FileStatus, LineError
 from tunery.domain.hyperparameters import resolve
-from tunery.domain.jobs import MIN_EXAMPLES, JobError, JobEvent
+from tunery.domain.jobs import MIN_EXAMPLES, JobError, JobEvent, TrainingMethod
 from tunery.domain.models import BaseModel
 from tunery.domain.ports.blobs import BlobStore
 from tunery.domain.tasks import Task, TaskKind
@@ -22,6 +23,7 @@ from tunery.storage.transaction import Transaction
 
 Renderers = Callable[[BaseModel], ChatRenderer]
 _GZIP = 31  # zlib's window bits for a gzip file
+_METHODS = {kind: str(method) for method in TrainingMethod for kind in method.line_formats}
 
 
 class NotYet(Exception):
@@ -82,7 +84,9 @@ def prepare_job(
     ):
         if problem is None and file_id is not None:
             param = field
-            found = _check(database, blobs, renderers(base), base, task, file_id, needed)
+            found = _check(
+                database, blobs, renderers(base), base, task, job.method, file_id, needed
+            )
             if isinstance(found, Account):
                 accounts[file_id] = found
             else:
@@ -94,7 +98,7 @@ def prepare_job(
             fail_job(tx, task.tenant, job, JobError(problem.code, problem.message, param))
             return
         examples = accounts[job.training_file].examples
-        tx.jobs(task.tenant).set_resolved(job.id, resolve(job.requested, examples))
+        tx.jobs(task.tenant).set_resolved(job.id, resolve(job.requested, examples, job.method))
         for file_id, account in accounts.items():
             _tell(tx, task, file_id, account)
         tx.jobs(task.tenant).advance(job, JobEvent.FILES_ACCEPTED)
@@ -108,6 +112,7 @@ def _check(
     renderer: ChatRenderer,
     base: BaseModel,
     task: Task,
+    method: TrainingMethod,
     file_id: str,
     needed: int,
 ) -> _Problem | Account:
@@ -120,6 +125,13 @@ def _check(
         return _Problem("invalid_training_file", f"{kind} file {file_id} was deleted.")
     if report is None:
         raise NotYet(f"file {file_id} is not checked yet")
+    if report.examples and report.line_format not in method.line_formats:
+        return _Problem(
+            f"invalid_{kind.lower()}_file",
+            f"The job failed due to an invalid {kind.lower()} file. Input file {file_id} is in the"
+            f" {report.line_format} format, but the specified fine-tuning job is not using"
+            f" {_METHODS[report.line_format]!r} as the training method (provided method={method}).",
+        )
     if not report.error_count:
         if report.examples < needed:
             message = (
@@ -161,7 +173,8 @@ def _render_report(
         for line in lines(blobs.stream(blob_key)):
             examples += 1
             try:
-                table.write(packed.compress(account.add(line.number, renderer.line(parse(line)))))
+                sides = [renderer.line(side) for side in sides_of(parse(line))]
+                table.write(packed.compress(account.add(line.number, *sides)))
             except InvalidRequest as error:
                 error_count += 1
                 if len(errors) < MAX_LISTED_ERRORS:

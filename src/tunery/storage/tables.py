@@ -159,6 +159,7 @@ jobs = Table(
     Column("validation_file", String(40)),
     Column("suffix", String(64)),
     Column("seed", BigInteger, nullable=False),
+    Column("method", String(24), nullable=False, server_default="supervised"),
     Column("requested", JSON, nullable=False),
     Column("resolved", JSON(none_as_null=True)),
     Column("metadata", Sealed),

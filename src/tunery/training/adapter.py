@@ -1,6 +1,7 @@
 """The adapter being learned: made over a base, saved and loaded, stepped by AdamW."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,9 +89,12 @@ class LearnedAdapter:
             },
         )
 
-    def state(self) -> bytes:
-        """Return masters and moments, all a run needs to go on as if it had not stopped."""
-        tensors: dict[str, Tensor] = {}
+    def state(self, beside: Mapping[str, Tensor] | None = None) -> bytes:
+        """Return masters and moments, all a run needs to go on as if it had not stopped.
+
+        Tensors of the run's own, under names that no layer has, are kept `beside` them.
+        """
+        tensors: dict[str, Tensor] = {} if beside is None else dict(beside)
         state: dict[Tensor, dict[str, Any]] = self.optimizer.state
         for name, layer in self.layers.items():
             for part, parameter in (("down", layer.down), ("up", layer.up)):
@@ -99,8 +103,8 @@ class LearnedAdapter:
                     tensors[f"{name}.{part}.{key}"] = value
         return save(tensors)
 
-    def restore(self, data: bytes) -> None:
-        """Take up what `state` gave."""
+    def restore(self, data: bytes) -> dict[str, Tensor]:
+        """Take up what `state` gave, and return all tensors that are in it."""
         tensors = load(data)
         for name, layer in self.layers.items():
             for part, parameter in (("down", layer.down), ("up", layer.up)):
@@ -113,3 +117,4 @@ class LearnedAdapter:
                 }
                 if moments:
                     self.optimizer.state[parameter] = moments
+        return tensors

@@ -1,14 +1,16 @@
 """A run's examples: a file's lines as token ids and masks, kept in a cache on disk."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import orjson
 
 from tunery.datasets.batches import Example
-from tunery.datasets.reader import Line, lines, parse
+from tunery.datasets.preferences import sides_of
+from tunery.datasets.reader import lines, parse
 from tunery.datasets.rendering import ChatRenderer
 from tunery.training.token_cache import CachedExamples, TokenCache
 
@@ -34,6 +36,7 @@ def load_examples(
 ) -> TrainingFile:
     """Return every line rendered; longer ones are cut at the end, as OpenAI does.
 
+    A preference gives two examples, one after the other: each answer with the conversation.
     Rendered lines are kept below `folder`, under a key of all that they depend on. `stream` gives
     the file's bytes each time it is called. The file has passed its checks: a line that does not
     parse is a bug here, and raises.
@@ -44,11 +47,11 @@ def load_examples(
     depends_on = [_FORMAT, digest.hexdigest(), base_digest, renderer.digest, max_tokens]
     key = hashlib.sha256(orjson.dumps(depends_on)).hexdigest()
 
-    def source() -> Iterator[Line]:
-        return lines(stream())
+    def source() -> Iterator[Mapping[str, Any]]:
+        return (side for line in lines(stream()) for side in sides_of(parse(line)))
 
-    def render(line: Line) -> Example:
-        rendered = renderer.line(parse(line))
+    def render(side: Mapping[str, Any]) -> Example:
+        rendered = renderer.line(side)
         return Example(rendered.token_ids[:max_tokens], rendered.supervised[:max_tokens])
 
     cache = TokenCache(folder / key, renderer.tokenizer.highest_id, make_room)

@@ -7,15 +7,16 @@ no job's row: whether a report still counts is decided by whoever hears it.
 import hashlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from tunery.datasets.batches import Example, epoch_batches, micro_batches, steps_per_epoch
+from tunery.datasets.batches import epoch_batches, micro_batches, steps_per_epoch
 from tunery.datasets.rendering import ChatRenderer
 from tunery.domain.jobs import Adapter, EpochCheckpoint, Snapshot, StepMetrics
 from tunery.domain.ports.blobs import BlobStore
@@ -32,9 +33,9 @@ from tunery.model.base import BaseNetwork, compute_dtype, load_base
 from tunery.training.adapter import LearnedAdapter
 from tunery.training.cache_folder import CacheFolder
 from tunery.training.data import TrainingFile, load_examples
+from tunery.training.methods import objective_of
+from tunery.training.objective import Examples, Sums
 from tunery.training.provenance import made_with
-from tunery.training.sft import batch_loss
-from tunery.training.token_cache import CachedExamples
 
 MAX_RANK = 256
 VALIDATIONS = 10  # looks at one validation batch during a run, besides the full ones
@@ -115,13 +116,15 @@ class _Run:
         self.blobs = trainer._blobs
         renderer = ChatRenderer.load(trainer._base)
         self.network: BaseNetwork = load_base(trainer._base, compute_dtype())
+        self.objective = objective_of(run, self.network)
         training = self._load(run.training_key, renderer, cache)
-        self.training = training.examples
-        self.validation: CachedExamples | None = None
+        self.training = self.objective.examples(training.examples)
+        self.validation: Examples[Any] | None = None
         held_out_digest = None
         if run.validation_key is not None:
             held_out = self._load(run.validation_key, renderer, cache)
-            self.validation, held_out_digest = held_out.examples, held_out.digest
+            self.validation = self.objective.examples(held_out.examples)
+            held_out_digest = held_out.digest
         self.made_with = made_with(
             run, self.network.dtype, training.digest, held_out_digest, renderer.digest
         )
@@ -137,9 +140,13 @@ class _Run:
         peak *= numbers.learning_rate_multiplier
         done = 0
         if self.run.resume_from is not None:
-            self.adapter.restore(self.blobs.read(self.run.resume_from.key))
+            kept = self.adapter.restore(self.blobs.read(self.run.resume_from.key))
+            self.objective.take_up(kept)
             done = self.run.resume_from.step
         self.report(RunStarted(self.total_steps, done + 1, self.made_with))
+        if self.run.resume_from is None and self.objective.is_relative and not self._prepare():
+            self.report(RunPaused())
+            return
         snapshot_step, snapshot_at = done, time.monotonic()
         lengths = self.training.lengths
         for epoch in range(done // self.steps_per_epoch, numbers.n_epochs):
@@ -157,76 +164,84 @@ class _Run:
                 if metrics is None:
                     return
                 ends_epoch = index == len(batches) - 1
-                if ends_epoch:
-                    metrics = self._full_validation(metrics)
+                if ends_epoch and self.validation is not None:
+                    every = range(len(self.validation))
+                    metrics = self._validated(metrics, "full_valid", self.validation, every)
                 self.report(metrics)
                 if ends_epoch:
                     self.report(self._checkpoint(epoch, metrics))
                 if ends_epoch or time.monotonic() - snapshot_at > self.trainer._snapshot_s:
                     self.report(self._snapshot(step))
                     snapshot_step, snapshot_at = step, time.monotonic()
-        self.report(RunFinished(numbers.n_epochs * sum(lengths)))
+        billed = self.objective.billed_tokens(self.training)
+        self.report(RunFinished(numbers.n_epochs * billed))
 
-    def _step(self, step: int, batch: Sequence[Example], peak: float) -> StepMetrics | None:
+    def _prepare(self) -> bool:
+        """Prepare all examples under the weights at the start; return False where a pause came."""
+        for examples in (self.training, self.validation):
+            if examples is not None:
+                for part in self._read(examples, range(len(examples))):
+                    if self.pause_wanted():
+                        return False
+                    self.objective.prepare(part)
+        return True
+
+    def _read(self, examples: Examples[Any], places: range) -> Iterator[list[Any]]:
+        """Read the examples at `places` in parts, those of like lengths together."""
+        lengths = np.frombuffer(examples.lengths, np.uint32)[places.start : places.stop]
+        order = np.argsort(lengths, kind="stable")
+        return self._parts(examples[places.start + int(place)] for place in order)
+
+    def _parts(self, batch: Iterable[Any]) -> Iterator[list[Any]]:
+        return micro_batches(batch, MICRO_BATCH_TOKENS, self.objective.computed_tokens)
+
+    def _step(self, step: int, batch: Sequence[Any], peak: float) -> StepMetrics | None:
         """Take one optimizer step; return its numbers, or None when the run has failed."""
-        learned = _learned(batch)
-        if not learned:  # every supervised token of the batch was cut off
+        units = self.objective.units(batch)
+        if not units:  # all that was to be learned of the batch was cut off
             return StepMetrics(step, self.total_steps, 0.0, 0.0)
-        value, correct = 0.0, 0
-        for part in micro_batches(batch, MICRO_BATCH_TOKENS):
-            loss = batch_loss(self.network, part)
+        found = Sums()
+        for part in self._parts(batch):
+            loss = self.objective.loss(part)
             if loss is not None:
-                share = loss.mean * (_learned(part) / learned)
+                share = loss.mean * (loss.sums.units / units)
                 share.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-                value += float(share.detach())
-                correct += loss.correct
+                found += loss.sums
+        value = found.loss / units
         norm = self.adapter.step(learning_rate_at(step, self.total_steps, peak))
         # Guessing evenly costs ln(vocabulary): twice that is no learning, finite as it may be.
-        diverged = value > 2 * math.log(self.network.head.weight.shape[0])
+        worst = 2 * math.log(self.network.head.weight.shape[0])
+        diverged = found.nll > worst * found.tokens
         if diverged or not (math.isfinite(value) and math.isfinite(norm)):
             self.report(
                 RunFailed(
                     "non_finite_loss",
-                    f"Training diverged: at step {step} the loss was {value} and the gradient's"
-                    f" norm {norm}. Set a lower learning_rate_multiplier; the last good checkpoint"
-                    " is kept.",
+                    f"Training diverged: at step {step} the loss was {value}, the answers'"
+                    f" {found.nll / found.tokens} nats a token, and the gradient's norm {norm}. Set"
+                    " a lower learning_rate_multiplier; the last good checkpoint is kept.",
                 )
             )
             return None
-        metrics = StepMetrics(step, self.total_steps, value, correct / learned)
+        metrics = StepMetrics(step, self.total_steps, **found.metrics("train"))
         every = max(1, self.total_steps // VALIDATIONS)
         if self.validation and step % every == 0:
             size = self.run.hyperparameters.batch_size
             start = (step // every - 1) * size % len(self.validation)
-            found = self._evaluate(
-                self.validation, range(len(self.validation))[start : start + size]
-            )
-            if found is not None:
-                metrics = replace(metrics, valid_loss=found[0], valid_mean_token_accuracy=found[1])
+            places = range(len(self.validation))[start : start + size]
+            metrics = self._validated(metrics, "valid", self.validation, places)
         return metrics
 
-    def _full_validation(self, metrics: StepMetrics) -> StepMetrics:
-        found = None
-        if self.validation is not None:
-            found = self._evaluate(self.validation, range(len(self.validation)))
-        if found is None:
-            return metrics
-        return replace(metrics, full_valid_loss=found[0], full_valid_mean_token_accuracy=found[1])
-
-    def _evaluate(self, examples: CachedExamples, places: range) -> tuple[float, float] | None:
-        """Return mean loss and accuracy over the supervised tokens of the examples at `places`."""
-        total = correct = tokens = 0.0
-        lengths = np.frombuffer(examples.lengths, np.uint32)[places.start : places.stop]
-        order = np.argsort(lengths, kind="stable")
-        ordered = (examples[places.start + int(place)] for place in order)
+    def _validated(
+        self, metrics: StepMetrics, of: str, examples: Examples[Any], places: range
+    ) -> StepMetrics:
+        """Return the metrics with those of the examples at `places`, if anything of them counts."""
+        found = Sums()
         with torch.no_grad():
-            for batch in micro_batches(ordered, MICRO_BATCH_TOKENS):
-                loss = batch_loss(self.network, batch)
+            for part in self._read(examples, places):
+                loss = self.objective.loss(part)
                 if loss is not None:
-                    total += float(loss.mean) * _learned(batch)
-                    correct += loss.correct
-                    tokens += _learned(batch)
-        return (total / tokens, correct / tokens) if tokens else None
+                    found += loss.sums
+        return replace(metrics, **found.metrics(of)) if found.units else metrics
 
     def _checkpoint(self, epoch: int, metrics: StepMetrics) -> EpochCheckpoint:
         weights, config = adapter_file.write(self.adapter.weights(), self.run.base)
@@ -238,7 +253,7 @@ class _Run:
 
     def _snapshot(self, step: int) -> Snapshot:
         key = f"{self.run.output_prefix}/snapshot-{step}.safetensors"
-        self.blobs.put(key, self.adapter.state())
+        self.blobs.put(key, self.adapter.state(self.objective.kept()))
         return Snapshot(step, key)
 
     def _load(self, key: str, renderer: ChatRenderer, cache: Path) -> TrainingFile:
@@ -260,7 +275,3 @@ class _Run:
             raise adapter_file.BadAdapter(f"the adapter at {start.key} is not the one published")
         config = self.blobs.read(f"{start.key}/{adapter_file.CONFIG}")
         return adapter_file.read(weights, config, self.network.shapes(), MAX_RANK)
-
-
-def _learned(batch: Sequence[Example]) -> int:
-    return sum(example.learned for example in batch)

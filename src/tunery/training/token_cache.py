@@ -3,7 +3,8 @@
 Token ids and masks stand in shards of flat arrays, each written aside, flushed and renamed, and
 held to its hash whenever the cache is opened: one that is missing or damaged is made anew. Examples
 are read with pread rather than mapped, so that what was read counts as the kernel's cache and not
-as this process's memory. Knows no template: what a line becomes is its caller's.
+as this process's memory. Knows no template, nor how many examples a line of the file gives: that
+is its caller's.
 """
 
 import contextlib
@@ -17,12 +18,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain, islice, pairwise
 from pathlib import Path
-from typing import overload
+from typing import TypeVar, overload
 
 import orjson
 
 from tunery.datasets.batches import Example
-from tunery.datasets.reader import Line
 from tunery.domain.errors import StorageFull, TuneryError
 
 SHARD_TOKENS = 1 << 20  # a shard is closed once it has as many: it is made in memory
@@ -30,7 +30,7 @@ _MANIFEST = "manifest.json"
 _PIECE = 1 << 20
 _BITS = [tuple(bool(byte >> bit & 1) for bit in range(8)) for byte in range(256)]
 
-Render = Callable[[Line], Example]
+T = TypeVar("T")  # what an example is made of
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,9 @@ class TokenCache:
         self._id_type = "H" if highest_id < 1 << 16 else "I"
         self._make_room = make_room
 
-    def open(self, source: Callable[[], Iterable[Line]], render: Render) -> CachedExamples:
+    def open(
+        self, source: Callable[[], Iterable[T]], render: Callable[[T], Example]
+    ) -> CachedExamples:
         """Return the examples; those that are not on disk, or not as they were, are made.
 
         Raises StorageFull where the disk takes no more.
@@ -122,8 +124,8 @@ class TokenCache:
 
     def _make(
         self,
-        lines: Iterator[Line],
-        render: Render,
+        lines: Iterator[T],
+        render: Callable[[T], Example],
         shards: list[_Shard],
         lengths: "list[array[int] | None]",
     ) -> None:
@@ -144,7 +146,11 @@ class TokenCache:
         self._note(shards, whole=True)
 
     def _write(
-        self, number: int, lines: Iterable[Line], render: Render, most_tokens: int | None = None
+        self,
+        number: int,
+        lines: Iterable[T],
+        render: Callable[[T], Example],
+        most_tokens: int | None = None,
     ) -> "tuple[_Shard, array[int]]":
         """Write a shard of `lines`, or of as many as have `most_tokens`."""
         ids, learned, offsets = array(self._id_type), bytearray(), array("I", [0])

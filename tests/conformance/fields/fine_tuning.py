@@ -8,24 +8,23 @@ from openai.types.fine_tuning.jobs import CheckpointListParams
 from conformance.fields.files import after_first, page_ids, shorter
 from conformance.fields.probe import ABSENT, Answer, Endpoint, Honoured, Refused, echoes
 
-SUPERVISED = ("method", "supervised", "hyperparameters")
-
-
 LABEL = {"label": "conformance"}
 """What one of the server's jobs, and one of its stored completions, carries as metadata."""
 
 
-def number(name: str, value: Any, wrong: tuple[Any, ...], values: str, *, legacy: bool) -> Honoured:
-    """Return the entry of a hyperparameter, which has two places."""
-    if legacy:
+def number(
+    name: str, value: Any, wrong: tuple[Any, ...], values: str, *, method: str | None
+) -> Honoured:
+    """Return the entry of a hyperparameter of a method; None is the deprecated place."""
+    if method is None:
         return Honoured(
             value=value, shows=echoes("hyperparameters", name), wrong=wrong, values=values
         )
     return Honoured(
         value=value,
-        shows=echoes(*SUPERVISED, name, value=value),
+        shows=echoes("method", method, "hyperparameters", name, value=value),
         wrong=wrong,
-        beside={"method.type": "supervised"},
+        beside={"method.type": method},
         values=values,
     )
 
@@ -35,6 +34,8 @@ NUMBERS: dict[str, tuple[Any, tuple[Any, ...], str]] = {
     "batch_size": (3, (0, 257, "big"), "`auto`, 1 to 256"),
     "learning_rate_multiplier": (0.5, (0, -1, "fast"), "`auto`, above 0"),
 }
+
+BETA: tuple[Any, tuple[Any, ...], str] = (0.5, (0, 2.1, "much"), "`auto`, above 0 to 2")
 
 WANDB = [{"type": "wandb", "wandb": {"project": "p"}}]
 WANDB_FIELDS: dict[str, tuple[Any, Any, tuple[Any, ...], str]] = {
@@ -126,26 +127,29 @@ ENDPOINTS = (
                 for name, (value, other, wrong, values) in WANDB_FIELDS.items()
             },
             "method.type": Honoured(
-                value="supervised",
-                other=ABSENT,
+                value="dpo",
+                other="supervised",
                 shows=lambda sent, other: (
-                    sent.value["method"]["type"] == other.value["method"]["type"] == "supervised"
+                    [one.value["method"]["type"] for one in (sent, other)] == ["dpo", "supervised"]
                 ),
-                wrong=("dpo", "reinforcement", "magic"),
-                values="`supervised`",
-            ),
-            "method.dpo": Refused(
-                value={"hyperparameters": {}}, beside={"method.type": "supervised"}
+                wrong=("reinforcement", "magic"),
+                values="`supervised`, `dpo`",
             ),
             "method.reinforcement": Refused(
                 value={"grader": {}}, beside={"method.type": "supervised"}
             ),
             **{
-                f"method.supervised.hyperparameters.{name}": number(name, *entry, legacy=False)
+                f"method.supervised.hyperparameters.{name}": number(
+                    name, *entry, method="supervised"
+                )
                 for name, entry in NUMBERS.items()
             },
             **{
-                f"hyperparameters.{name}": number(name, *entry, legacy=True)
+                f"method.dpo.hyperparameters.{name}": number(name, *entry, method="dpo")
+                for name, entry in {**NUMBERS, "beta": BETA}.items()
+            },
+            **{
+                f"hyperparameters.{name}": number(name, *entry, method=None)
                 for name, entry in NUMBERS.items()
             },
         },

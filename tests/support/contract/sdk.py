@@ -30,6 +30,8 @@ OTHER_ITEMS: dict[tuple[str, str], dict[str, Any]] = {
     ("Logprobs", "top_logprobs"): NULL,
 }
 OTHER_TYPES: dict[tuple[str, str], dict[str, Any]] = {
+    # OpenAI answers them for supervised jobs only, and null for others.
+    ("FineTuningJob", "hyperparameters"): NULL,
     # A streamed piece has the type of a whole answer, and no end yet.
     ("CompletionChoice", "finish_reason"): NULL,
     # The SDK asks for base64 by itself and decodes it before it makes its type.

@@ -119,7 +119,7 @@ def test_the_first_token_is_not_counted_as_learned() -> None:
 
 
 def test_a_batch_is_cut_into_parts_of_so_many_tokens_and_a_longer_example_stands_alone() -> None:
-    batch = [Example([0] * size, [True] * size) for size in (3, 3, 4, 1, 12, 5, 6)]
-    parts = [[len(one.token_ids) for one in part] for part in micro_batches(batch, 10)]
+    batch = ["a" * size for size in (3, 3, 4, 1, 12, 5, 6)]
+    parts = [[len(one) for one in part] for part in micro_batches(batch, 10, len)]
     assert parts == [[3, 3, 4], [1], [12], [5], [6]]
-    assert list(micro_batches([], 10)) == []
+    assert list(micro_batches([], 10, len)) == []

@@ -8,8 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.properties import untimed
-from tunery.datasets.checks import MAX_LISTED_ERRORS, check_chat_line, check_file
-from tunery.domain.files import LineError
+from tunery.datasets.checks import (
+    MAX_LISTED_ERRORS,
+    check_chat_line,
+    check_file,
+    check_preference_line,
+)
+from tunery.domain.files import LineError, LineFormat
 
 USER: dict[str, Any] = {"role": "user", "content": "Hi"}
 ANSWER: dict[str, Any] = {"role": "assistant", "content": "Hello"}
@@ -69,7 +74,6 @@ BAD: list[tuple[dict[str, Any], str]] = [
         "Unexpected file format, expected either prompt/completion pairs or chat messages."
         " The key 'messages' is missing",
     ),
-    ({"input": {}, "preferred_output": [], "non_preferred_output": []}, "preference pair"),
     (chat(USER, ANSWER) | {"tools": {}}, "'tools' needs to be a list"),
     (chat(USER, ANSWER) | {"tools": [TOOL] * 129}, "at most 128"),
     (chat(USER, ANSWER) | {"tools": [TOOL], "functions": [DEFINED]}, "'tools' and 'functions'"),
@@ -161,6 +165,137 @@ def test_what_cannot_be_trained_on_is_named(line: dict[str, Any], says: str) -> 
     assert says in problem
 
 
+WORSE: dict[str, Any] = {"role": "assistant", "content": "What?"}
+
+
+def pair(*messages: object, better: Any = ANSWER, worse: Any = WORSE, **more: Any) -> Any:
+    """Return a preference line; `more` goes into its input."""
+    return {
+        "input": {"messages": list(messages), **more},
+        "preferred_output": [better],
+        "non_preferred_output": [worse],
+    }
+
+
+def with_output(output: Any) -> dict[str, Any]:
+    return {**pair(USER), "preferred_output": output}
+
+
+def without(key: str, **more: Any) -> dict[str, Any]:
+    return {name: value for name, value in pair(USER).items() if name != key} | more
+
+
+GOOD_PAIRS: list[dict[str, Any]] = [
+    pair(USER),
+    without("preferred_output", preferred_completion=[ANSWER]),
+    without("non_preferred_output", non_preferred_completion=[WORSE]),
+    {
+        "input": {"messages": [USER]},
+        "preferred_completion": [ANSWER],
+        "non_preferred_completion": [WORSE],
+    },
+    pair({"role": "system", "content": "Be kind."}, USER, WORSE, USER),
+    pair(USER, WORSE | {"weight": 0}, USER),
+    pair(USER, ANSWER),  # the next answer follows an answer
+    pair(USER, better=calls(call()), tools=[TOOL], parallel_tool_calls=False),
+    pair(USER, better=calls(call()), worse=calls(call(arguments='{"a": 1}')), tools=[TOOL]),
+    pair(USER, calls(call()), result(), tools=[TOOL]),
+    pair(USER, better=OLD_CALL),
+    pair(USER, better=ANSWER | {"refusal": None, "tool_calls": []}),
+    pair(USER, better=ANSWER | {"content": [text("a"), text("b")]}),
+    pair(USER, tools=None),
+    pair(USER, tools=[], parallel_tool_calls=True),  # as in the example of OpenAI's guide
+]
+BAD_PAIRS: list[tuple[dict[str, Any], str]] = [
+    (without("input"), "the key 'input' is missing"),
+    (without("preferred_output"), "the key 'preferred_output' is missing"),
+    (without("non_preferred_output"), "the key 'non_preferred_output' is missing"),
+    (
+        {**pair(USER), "preferred_completion": [ANSWER]},
+        "has 'preferred_output' and 'preferred_completion', which are the same thing",
+    ),
+    (
+        {**pair(USER), "non_preferred_completion": [ANSWER]},
+        "has 'non_preferred_output' and 'non_preferred_completion', which are the same thing",
+    ),
+    ({**pair(USER), "tools": []}, "contains an extra 'tools'; known are input, preferred_output"),
+    ({**pair(USER), "input": [USER]}, "'input' is [{'role': 'user', 'content': 'Hi'}]; needed"),
+    ({**pair(USER), "input": {}}, "'input': the key 'messages' is missing"),
+    (pair(USER, functions=[DEFINED]), "'input': contains an extra 'functions'; known are messages"),
+    (pair(), "'input': 'messages' needs to be a list of at least one message"),
+    (pair("Hi"), "'input': message 1 is not a dictionary"),
+    (pair(USER, {"role": "bot"}), "'input': message 2 has role 'bot'"),
+    (pair(USER, ANSWER | {"weight": 1}), "'input': message 2 has weight 1; only the outputs are"),
+    (pair(USER, ANSWER | {"weight": 2}), "'input': message 2 has weight 2"),
+    (pair(USER, calls(call())), "'input': message 2 has the call 'call_1', which no message"),
+    (pair(USER, tools=[TOOL, TOOL]), "'input': tool 2 has the name 'f' of an earlier one"),
+    (pair(USER, tools=[TOOL] * 129), "'input': 'tools' needs to be a list of at most 128"),
+    (pair(USER, parallel_tool_calls=True), "'input': has 'parallel_tool_calls' without 'tools'"),
+    (with_output(ANSWER), "'preferred_output' is {'role': 'assistant', 'content': 'Hel...; needed"),
+    (with_output([]), "'preferred_output' is []; needed is a list of one message"),
+    (with_output([ANSWER, ANSWER]), "'preferred_output' is [{'role'"),
+    (with_output(["Hi"]), "'preferred_output' is not a dictionary"),
+    (with_output([USER]), "'preferred_output' is from 'user'; it needs to be from 'assistant'"),
+    (with_output([{"role": "assistant"}]), "'preferred_output' has content None"),
+    (with_output([ANSWER | {"content": ""}]), "'preferred_output' is from 'assistant' and empty"),
+    (with_output([ANSWER | {"weight": 1}]), "'preferred_output' has a 'weight'; it is always"),
+    (pair(USER, worse=USER), "'non_preferred_output' is from 'user'"),
+    (
+        pair(USER, worse=calls(call(name="g")), tools=[TOOL]),
+        "'non_preferred_output' has call 1, which calls 'g', which is not among",
+    ),
+    (
+        pair(USER, better=calls(call(1), call(2)), tools=[TOOL], parallel_tool_calls=False),
+        "'preferred_output' has several calls, and 'parallel_tool_calls' is false",
+    ),
+    (pair(USER, worse=ANSWER), "both outputs are the same: there is nothing to prefer"),
+    (pair(USER, worse=ANSWER | {"content": [text("Hello")]}), "both outputs are the same"),
+]
+
+
+@pytest.mark.parametrize("line", GOOD_PAIRS)
+def test_a_pair_is_fit_to_train_on(line: dict[str, Any]) -> None:
+    assert check_preference_line(line) is None
+
+
+@pytest.mark.parametrize(("line", "says"), BAD_PAIRS)
+def test_what_is_wrong_with_a_pair_is_named(line: dict[str, Any], says: str) -> None:
+    problem = check_preference_line(line)
+    assert problem is not None
+    assert problem.startswith(says)
+    assert len(problem) < 160
+
+
+def test_a_file_of_pairs_is_reported_line_by_line() -> None:
+    rows = [pair(USER), "", pair(USER, worse=ANSWER), chat(USER, ANSWER), {}, pair(USER)]
+    data = "\n".join("" if row == "" else json.dumps(row) for row in rows).encode()
+    report = check_file(data[i : i + 7] for i in range(0, len(data), 7))
+    assert (report.examples, report.error_count) == (5, 3)
+    assert report.line_format is LineFormat.PREFERENCE
+    assert report.errors == (
+        LineError(3, "both outputs are the same: there is nothing to prefer"),
+        LineError(
+            4,
+            "The lines before it have a preference pair, this one chat messages; a file has one"
+            " kind",
+        ),
+        LineError(5, "the key 'input' is missing"),
+    )
+
+
+def test_a_pair_among_chats_is_out_of_place() -> None:
+    rows: list[Any] = [{}, "x", chat(USER, ANSWER), pair(USER)]
+    report = check_file(["\n".join(map(json.dumps, rows)).encode()])
+    assert report.line_format is LineFormat.CHAT
+    assert report.errors[2:] == (
+        LineError(
+            4,
+            "The lines before it have chat messages, this one a preference pair; a file has one"
+            " kind",
+        ),
+    )
+
+
 def test_a_file_is_reported_with_each_bad_line_once_under_its_number() -> None:
     good, bad = json.dumps(GOOD[0]), json.dumps(chat(USER))
     rows = [good, "", bad, "{'a': 1}", "  ", good, "[]", good]
@@ -238,6 +373,22 @@ JSON = st.recursive(
     ),
     max_leaves=12,
 )
+
+
+@untimed
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "input": st.fixed_dictionaries({"messages": JSON}, optional={"tools": JSON}) | JSON,
+            "preferred_output": st.lists(JSON, max_size=2),
+            "non_preferred_completion": JSON,
+        },
+    )
+)
+def test_no_pair_breaks_the_check(line: dict[str, Any]) -> None:
+    problem = check_preference_line(line)
+    assert problem is None or problem
 
 
 @untimed

@@ -106,6 +106,20 @@ def test_the_texts_are_the_first_lines_of_the_validation_file(
     )
 
 
+def test_of_a_preference_the_text_is_that_with_the_preferred_answer(
+    blobs: LocalBlobStore, renderer: ChatRenderer
+) -> None:
+    pair = {
+        "input": {"messages": [{"role": "user", "content": "Hi"}]},
+        "non_preferred_output": [{"role": "assistant", "content": "What?"}],
+        "preferred_output": [{"role": "assistant", "content": "one"}],
+    }
+    blobs.put("p/held-out", json.dumps(pair).encode())
+    encode = make_byte_tokenizer().encode
+    wanted = tuple(encode(framed("one"), add_special_tokens=False).ids)
+    assert proof_texts(blobs, renderer, "p/held-out", 16) == (wanted,)
+
+
 def test_a_long_text_is_cut_at_512_tokens(blobs: LocalBlobStore, renderer: ChatRenderer) -> None:
     blobs.put("p/held-out", line("x" * 5000).encode())
     (text,) = proof_texts(blobs, renderer, "p/held-out", 16)

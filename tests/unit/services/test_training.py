@@ -36,6 +36,40 @@ def test_the_result_file_is_read_back_by_any_csv_reader() -> None:
     assert [row["valid_loss"] for row in rows] == ["", "1.50000", "0.10000"]
 
 
+def test_rewards_stand_behind_openais_columns_where_there_are_any() -> None:
+    steps = [
+        StepMetrics(
+            1,
+            2,
+            0.5,
+            0.25,
+            train_chosen_reward=1.0,
+            train_rejected_reward=-0.5,
+            train_reward_margin=1.5,
+            train_reward_accuracy=0.75,
+        ),
+        StepMetrics(
+            2,
+            2,
+            0.25,
+            0.5,
+            train_reward_margin=0.0,
+            valid_loss=2.0,
+            valid_chosen_reward=0.125,
+            valid_rejected_reward=3.0,
+            valid_reward_margin=-2.875,
+            valid_reward_accuracy=0.0,
+        ),
+    ]
+    assert results_csv(steps).decode() == (
+        "step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy,"
+        "train_chosen_reward,train_rejected_reward,train_reward_margin,train_reward_accuracy,"
+        "valid_chosen_reward,valid_rejected_reward,valid_reward_margin,valid_reward_accuracy\n"
+        "1,0.50000,0.25000,,,1.00000,-0.50000,1.50000,0.75000,,,,\n"
+        "2,0.25000,0.50000,2.00000,,,,0.00000,,0.12500,3.00000,-2.87500,0.00000\n"
+    )
+
+
 def test_without_steps_the_result_file_is_its_header() -> None:
     assert results_csv([]).count(b"\n") == 1
 

@@ -14,7 +14,13 @@ from support.tiny import TEMPLATE
 from tunery.datasets.rendering import ChatRenderer
 from tunery.datasets.tokenizer import TextTokenizer
 from tunery.domain.files import FileReport, FileStatus
-from tunery.domain.jobs import Hyperparameters, Job, JobStatus, RequestedHyperparameters
+from tunery.domain.jobs import (
+    Hyperparameters,
+    Job,
+    JobStatus,
+    RequestedHyperparameters,
+    TrainingMethod,
+)
 from tunery.domain.models import BaseModel
 from tunery.domain.tasks import LeaseLost, Task, TaskKind
 from tunery.services import files, jobs, training, validation
@@ -127,6 +133,103 @@ def test_hyperparameters_that_were_given_are_kept(
     check(database, blobs, chat_lines(10))
     job = prepare(database, blobs, directory, requested=RequestedHyperparameters(2, 3, 0.25))
     assert job.resolved == Hyperparameters(2, 3, 0.25)
+
+
+def pairs(count: int, worse: str = "What?", **more: Any) -> bytes:
+    """Return a preference file."""
+    line = {
+        "input": {"messages": [{"role": "user", "content": "Hi!"}]},
+        "preferred_output": [{"role": "assistant", "content": "Hello!"}],
+        "non_preferred_output": [{"role": "assistant", "content": worse}],
+        **more,
+    }
+    return (orjson.dumps(line) + b"\n") * count
+
+
+def test_preferences_are_prepared_for_the_method_that_learns_them(
+    database: Database, blobs: LocalBlobStore, directory: ModelDirectory
+) -> None:
+    assert check(database, blobs, pairs(12)) is FileStatus.PROCESSED
+    check(database, blobs, pairs(1), "file-2")
+    job = prepare(
+        database,
+        blobs,
+        directory,
+        validation_file="file-2",
+        method=TrainingMethod.DPO,
+        requested=RequestedHyperparameters(n_epochs=2, beta="auto"),
+    )
+    assert job.error is None
+    assert job.resolved == Hyperparameters(2, 8, 0.2, 0.1)
+
+
+PREFERENCES_NEEDED = (
+    "Input file {} is in the fine-tune-chat format, but the specified fine-tuning job is not using"
+    " 'supervised' as the training method (provided method=dpo)."
+)
+CHATS_NEEDED = (
+    "Input file {} is in the fine-tune-preference format, but the specified fine-tuning job is not"
+    " using 'dpo' as the training method (provided method=supervised)."
+)
+
+
+@pytest.mark.parametrize(
+    ("method", "data", "held_out", "param", "words"),
+    [
+        (TrainingMethod.DPO, chat_lines(12), b"", "training_file", PREFERENCES_NEEDED),
+        (TrainingMethod.SUPERVISED, pairs(12), b"", "training_file", CHATS_NEEDED),
+        (TrainingMethod.DPO, pairs(12), chat_lines(1), "validation_file", PREFERENCES_NEEDED),
+        (TrainingMethod.SUPERVISED, chat_lines(12), pairs(1), "validation_file", CHATS_NEEDED),
+        # Its lines are of the wrong kind, whatever else is wrong with them.
+        (TrainingMethod.SUPERVISED, pairs(3, extra=1), b"", "training_file", CHATS_NEEDED),
+    ],
+)
+def test_a_file_for_another_method_is_refused_in_openais_words(
+    database: Database,
+    blobs: LocalBlobStore,
+    directory: ModelDirectory,
+    method: TrainingMethod,
+    data: bytes,
+    held_out: bytes,
+    param: str,
+    words: str,
+) -> None:
+    check(database, blobs, data)
+    if held_out:
+        check(database, blobs, held_out, "file-2")
+    file_id = "file-2" if held_out else "file-1"
+    job = prepare(
+        database, blobs, directory, method=method, validation_file="file-2" if held_out else None
+    )
+    assert job.error is not None
+    assert (job.error.code, job.error.param) == (f"invalid_{param}", param)
+    kind = param.replace("_", " ")
+    message = f"The job failed due to an invalid {kind}. {words.format(file_id)}"
+    assert job.error.message == message
+
+
+UNFIT_PAIRS = {
+    "few": (pairs(9), "has 9 example(s), but must have at least 10 examples"),
+    "bad lines": (pairs(10) + pairs(1, worse="Hello!"), "line 11: both outputs are the same"),
+    "cut": (
+        # The longer side is still learned in part; of the question nothing would be left to learn.
+        pairs(10, worse="x" * CONTEXT_TOKENS)
+        + pairs(1, input={"messages": [{"role": "user", "content": "x" * CONTEXT_TOKENS}]}),
+        "1 of 11 lines cannot be used: line 11: has ",
+    ),
+}
+
+
+@pytest.mark.parametrize("why", UNFIT_PAIRS)
+def test_a_job_on_unfit_preferences_fails_and_says_why(
+    database: Database, blobs: LocalBlobStore, directory: ModelDirectory, why: str
+) -> None:
+    data, words = UNFIT_PAIRS[why]
+    check(database, blobs, data)
+    job = prepare(database, blobs, directory, method=TrainingMethod.DPO)
+    assert job.error is not None
+    assert job.error.param == "training_file"
+    assert words in job.error.message
 
 
 LONG = chat_line().replace(b"Hi!", b"x" * CONTEXT_TOKENS)  # a byte is a token

@@ -21,7 +21,7 @@ from support.rows import (
 )
 from tunery.domain.batches import AnsweredLine, BatchEvent, BatchProblem, BatchStatus
 from tunery.domain.errors import Conflict, InvalidRequest
-from tunery.domain.files import FilePurpose, FileReport, FileStatus, LineError
+from tunery.domain.files import FilePurpose, FileReport, FileStatus, LineError, LineFormat
 from tunery.domain.jobs import (
     Hyperparameters,
     JobError,
@@ -29,6 +29,7 @@ from tunery.domain.jobs import (
     JobStatus,
     RequestedHyperparameters,
     Snapshot,
+    TrainingMethod,
 )
 from tunery.domain.tenants import ApiKey, KeyKind, Tenant
 from tunery.domain.usage import UsageKind, UsageRecord
@@ -42,8 +43,9 @@ FULL_JOB = a_job(
     validation_file="file-2",
     suffix="süß",
     seed=2**31 - 1,
-    requested=RequestedHyperparameters(3, "auto", 0.1),
-    resolved=Hyperparameters(3, 8, 0.1),
+    method=TrainingMethod.DPO,
+    requested=RequestedHyperparameters(3, "auto", 0.1, "auto"),
+    resolved=Hyperparameters(3, 8, 0.1, 0.1),
     metadata={"a": "b", "ключ": "\0 \ud7ff"},
     status=JobStatus.FAILED,
     error=JobError("code", "What was wrong: \0", None),
@@ -387,7 +389,9 @@ def test_a_batch_is_moved_on_from_the_state_it_was_read_in_only(database: Databa
 
 def test_a_file_and_what_its_check_found_are_read_as_they_were_stored(database: Database) -> None:
     file = a_file(filename="Zoë's \U0001f600.jsonl", size_bytes=2**40, status=FileStatus.UPLOADED)
-    report = FileReport(30, (LineError(2, "is \0 bad"), LineError(7, "is worse")), 5)
+    report = FileReport(
+        30, (LineError(2, "is \0 bad"), LineError(7, "is worse")), 5, LineFormat.PREFERENCE
+    )
     with database.write() as tx:
         tx.files(OURS).add(file)
         assert tx.files(OURS).get(file.id) == file

@@ -20,7 +20,8 @@ from tunery.datasets.rendering import ChatRenderer
 from tunery.model.attention import PackedLayout
 from tunery.model.base import BaseNetwork, load_base
 from tunery.training.adapter import LearnedAdapter
-from tunery.training.sft import batch_loss, shared_tokens
+from tunery.training.packing import shared_tokens
+from tunery.training.sft import batch_loss
 
 
 def _reference(model: Any, examples: list[Example]) -> Tensor:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tunery.domain.errors import InvalidRequest
 from tunery.domain.jobs import (
     Checkpoint,
     Hyperparameters,
@@ -14,17 +15,24 @@ from tunery.domain.jobs import (
     LogEntry,
     RequestedHyperparameters,
     StepMetrics,
+    TrainingMethod,
     WandbIntegration,
 )
 from tunery.domain.tenants import Tenant
-from tunery.protocol.fine_tuning import Integration, SupervisedHyperparameters
+from tunery.protocol.fine_tuning import CreateFineTuningJobRequest, Integration
 from tunery.wire.fine_tuning import (
-    from_wire_hyperparameters,
     from_wire_integrations,
+    from_wire_method,
     to_wire_checkpoint,
     to_wire_event,
     to_wire_job,
 )
+
+
+def created(fields: dict[str, Any]) -> CreateFineTuningJobRequest:
+    body = {"model": "m", "training_file": "file-1", **fields}
+    return CreateFineTuningJobRequest.model_validate(body)
+
 
 TENANT = Tenant("org-1", "acme", "proj_1")
 AUTO = {"n_epochs": "auto", "batch_size": 4, "learning_rate_multiplier": "auto"}
@@ -190,10 +198,71 @@ def test_a_finished_job_names_its_model_its_files_and_its_error() -> None:
 def test_hyperparameters_are_read_as_numbers_or_auto(
     wire: dict[str, Any] | None, expected: RequestedHyperparameters
 ) -> None:
-    body = None if wire is None else SupervisedHyperparameters.model_validate(wire)
-    read = from_wire_hyperparameters(body)
-    assert read == expected
-    assert isinstance(read.learning_rate_multiplier, str | float)
+    inner = {"type": "supervised", "supervised": {"hyperparameters": wire}}
+    for fields in ({"hyperparameters": wire}, {"method": inner}):
+        method, read = from_wire_method(created(fields))
+        assert (method, read) == (TrainingMethod.SUPERVISED, expected)
+        assert isinstance(read.learning_rate_multiplier, str | float)
+
+
+@pytest.mark.parametrize(
+    ("wire", "expected"),
+    [
+        (None, RequestedHyperparameters(beta="auto")),
+        ({}, RequestedHyperparameters(beta="auto")),
+        ({"hyperparameters": {}}, RequestedHyperparameters(beta="auto")),
+        (
+            {"hyperparameters": {"n_epochs": 3, "beta": 2}},
+            RequestedHyperparameters(n_epochs=3, beta=2.0),
+        ),
+    ],
+)
+def test_hyperparameters_of_preferences_have_a_beta(
+    wire: dict[str, Any] | None, expected: RequestedHyperparameters
+) -> None:
+    fields = {"method": {"type": "dpo"} | ({} if wire is None else {"dpo": wire})}
+    assert from_wire_method(created(fields)) == (TrainingMethod.DPO, expected)
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"method": {"type": "reinforcement"}}, "method.type"),
+        ({"method": {"type": "supervised", "dpo": {}}}, "method.dpo"),
+        ({"method": {"type": "dpo", "supervised": {}}}, "method.supervised"),
+        ({"method": {"type": "dpo"}, "hyperparameters": {}}, "hyperparameters"),
+        (
+            {
+                "method": {"type": "supervised", "supervised": {"hyperparameters": {}}},
+                "hyperparameters": {"n_epochs": 2},
+            },
+            "hyperparameters",
+        ),
+    ],
+)
+def test_what_does_not_belong_to_the_method_is_refused_by_name(
+    fields: dict[str, Any], param: str
+) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        from_wire_method(created(fields))
+    assert caught.value.param == param
+
+
+@pytest.mark.parametrize("resolved", [False, True])
+def test_a_job_that_learns_preferences_shows_its_numbers_under_its_method_only(
+    resolved: bool,
+) -> None:
+    job = replace(
+        JOB,
+        method=TrainingMethod.DPO,
+        status=JobStatus.RUNNING,
+        requested=RequestedHyperparameters(beta="auto"),
+        resolved=Hyperparameters(3, 4, 0.5, 0.25) if resolved else None,
+    )
+    numbers = {**NUMBERS, "beta": 0.25} if resolved else dict.fromkeys([*NUMBERS, "beta"], "auto")
+    written = to_wire_job(job, TENANT).model_dump()
+    assert written["hyperparameters"] is None
+    assert written["method"] == {"type": "dpo", "dpo": {"hyperparameters": numbers}}
 
 
 def test_an_event_is_written_with_its_numbers() -> None:

@@ -8,6 +8,7 @@ from tunery.domain.jobs import (
     Hyperparameters,
     Snapshot,
     StepMetrics,
+    TrainingMethod,
     WandbIntegration,
 )
 from tunery.domain.ports.tracking import TrackedEnd, TrackedRun
@@ -38,6 +39,7 @@ REPORTS: list[TrainingReport] = [
     RunStarted(10, 3),
     some_metrics(4),
     StepMetrics(1, 9, 0.1, 0.2, 0.3, 0.4, 0.5, 1 / 3),
+    StepMetrics(1, 9, 0.1, 0.2, train_chosen_reward=-1 / 3, full_valid_reward_accuracy=1.0),
     an_epoch(7),
     Snapshot(8, "p/snap"),
     RunFinished(2**40),
@@ -64,8 +66,11 @@ def test_what_a_run_is_made_with_arrives_with_its_start() -> None:
 @pytest.mark.parametrize(
     ("parent", "snapshot"), [(None, None), (Adapter("p/a", "0" * 64), Snapshot(3, "p/s"))]
 )
+@pytest.mark.parametrize(
+    ("trained", "beta"), [(TrainingMethod.SUPERVISED, None), (TrainingMethod.DPO, 1 / 3)]
+)
 def test_an_order_to_train_arrives_as_it_was_given(
-    parent: Adapter | None, snapshot: Snapshot | None
+    trained: TrainingMethod, beta: float | None, parent: Adapter | None, snapshot: Snapshot | None
 ) -> None:
     run = TrainingRun(
         job_id="ftjob-1",
@@ -73,11 +78,12 @@ def test_an_order_to_train_arrives_as_it_was_given(
         base_digest="d" * 64,
         training_key="p/files/file-1",
         validation_key=None if parent is None else "p/files/file-2",
-        hyperparameters=Hyperparameters(3, 8, 1 / 3),
+        hyperparameters=Hyperparameters(3, 8, 1 / 3, beta),
         seed=2**31 - 1,
         output_prefix="p/jobs/ftjob-1/attempt-1",
         start_from=parent,
         resume_from=snapshot,
+        method=trained,
     )
     order = RUN.dump_json(run)
     assert b"\n" not in order

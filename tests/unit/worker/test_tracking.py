@@ -7,10 +7,17 @@ from typing import Any
 import pytest
 
 from support.rows import OURS, a_job, some_metrics
-from tunery.domain.jobs import Hyperparameters, JobStatus, StepMetrics, WandbIntegration
+from tunery.domain.jobs import (
+    Hyperparameters,
+    JobStatus,
+    StepMetrics,
+    TrainingMethod,
+    WandbIntegration,
+)
 from tunery.domain.ports.tracking import TrackedEnd, TrackedRun
 from tunery.domain.tasks import Task, TaskKind
 from tunery.services import jobs
+from tunery.services.tracking import tracked_run
 from tunery.storage.database import Database
 from tunery.telemetry import logger
 from tunery.worker.tracking import Tracking
@@ -91,6 +98,15 @@ def test_a_job_is_told_from_its_start_to_where_it_stands(database: Database) -> 
     assert noted.told == [some_metrics(1), TrackedEnd("running", None, 9)]
     tracking.close()
     assert reporter.closed
+
+
+def test_a_job_that_learns_preferences_is_told_with_its_beta() -> None:
+    job = a_job(
+        method=TrainingMethod.DPO, resolved=Hyperparameters(3, 2, 0.5, 0.1), integrations=WANTED
+    )
+    config = tracked_run(job).config
+    numbers = {name: config[name] for name in ("method", "beta", "learning_rate_multiplier")}
+    assert numbers == {"method": "dpo", "beta": 0.1, "learning_rate_multiplier": 0.5}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from tunery.api.context import context_of
 from tunery.api.gate import CallerDependency
 from tunery.api.once import once_key
 from tunery.api.query import MetadataDependency
-from tunery.domain.errors import InvalidRequest
 from tunery.domain.once import AlreadyDone
 from tunery.protocol.base import ListPage
 from tunery.protocol.fine_tuning import (
@@ -18,13 +17,12 @@ from tunery.protocol.fine_tuning import (
     FineTuningJob,
     FineTuningJobCheckpoint,
     FineTuningJobEvent,
-    SupervisedHyperparameters,
 )
 from tunery.services import jobs, pausing
 from tunery.services.training import clean_up
 from tunery.wire.fine_tuning import (
-    from_wire_hyperparameters,
     from_wire_integrations,
+    from_wire_method,
     to_wire_checkpoint,
     to_wire_event,
     to_wire_job,
@@ -42,15 +40,17 @@ async def create(request: Request, caller: CallerDependency) -> FineTuningJob:
     body = await read_json(request, CreateFineTuningJobRequest)
     if body.integrations and not context.takes_integrations:
         raise unsupported("integrations", "Its operator has switched them off; leave it out.")
+    method, hyperparameters = from_wire_method(body)
     wanted = jobs.JobRequest(
         model=body.model,
         training_file=body.training_file,
         validation_file=body.validation_file,
         suffix=body.suffix,
         seed=body.seed,
-        hyperparameters=from_wire_hyperparameters(_hyperparameters(body)),
+        hyperparameters=hyperparameters,
         metadata=body.metadata,
         integrations=from_wire_integrations(body.integrations),
+        method=method,
     )
     try:
         job = await run_in_threadpool(
@@ -159,30 +159,3 @@ async def checkpoints(
         limit=limit,
     )
     return to_wire_page([to_wire_checkpoint(one) for one in page.items], page.has_more)
-
-
-def _hyperparameters(body: CreateFineTuningJobRequest) -> SupervisedHyperparameters | None:
-    """Return what is to be trained with; raise InvalidRequest for what cannot be honoured."""
-    if body.method is None:
-        return body.hyperparameters
-    if body.method.type != "supervised":
-        raise InvalidRequest(
-            f"Unsupported value: method.type '{body.method.type}' is not supported by this server"
-            " yet; use 'supervised'.",
-            param="method.type",
-            code="unsupported_value",
-        )
-    for other in ("dpo", "reinforcement"):
-        if getattr(body.method, other) is not None:
-            raise InvalidRequest(
-                f"'method.{other}' does not belong to method.type 'supervised'.",
-                param=f"method.{other}",
-            )
-    inner = None if body.method.supervised is None else body.method.supervised.hyperparameters
-    if inner is not None and body.hyperparameters is not None and inner != body.hyperparameters:
-        raise InvalidRequest(
-            "Got two different 'hyperparameters': at the top level, where they are deprecated, and"
-            " in 'method.supervised'. Keep the latter.",
-            param="hyperparameters",
-        )
-    return inner if inner is not None else body.hyperparameters

@@ -10,6 +10,7 @@ from tunery.domain.jobs import (
     Hyperparameters,
     Snapshot,
     StepMetrics,
+    TrainingMethod,
 )
 
 
@@ -30,6 +31,7 @@ class TrainingRun:
     output_prefix: str
     start_from: Adapter | None = None  # tuning a tuned model
     resume_from: Snapshot | None = None
+    method: TrainingMethod = TrainingMethod.SUPERVISED
 
     @property
     def job_prefix(self) -> str:

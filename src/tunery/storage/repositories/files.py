@@ -7,7 +7,14 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from tunery.domain.batches import TERMINAL as BATCH_ENDED
-from tunery.domain.files import FilePurpose, FileReport, FileStatus, LineError, StoredFile
+from tunery.domain.files import (
+    FilePurpose,
+    FileReport,
+    FileStatus,
+    LineError,
+    LineFormat,
+    StoredFile,
+)
 from tunery.domain.jobs import TERMINAL as JOB_ENDED
 from tunery.domain.tenants import Tenant
 from tunery.storage.clock import database_now
@@ -137,6 +144,7 @@ def _report(value: dict[str, Any]) -> FileReport:
         examples=value["examples"],
         errors=tuple(LineError(**error) for error in value["errors"]),
         error_count=value["error_count"],
+        line_format=LineFormat(value.get("line_format", LineFormat.CHAT)),
     )
 
 

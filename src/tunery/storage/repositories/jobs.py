@@ -22,6 +22,7 @@ from tunery.domain.jobs import (
     RequestedHyperparameters,
     Snapshot,
     StepMetrics,
+    TrainingMethod,
     WandbIntegration,
     next_status,
 )
@@ -315,6 +316,7 @@ def _job(row: sa.Row[Any]) -> Job:
         started_at=row.started_at,
         finished_at=row.finished_at,
         integrations=tuple(_wandb(one) for one in row.integrations or ()),
+        method=TrainingMethod(row.method),
     )
 
 
