@@ -58,8 +58,9 @@ TRICKS = (
     "supervised-logits",
     "length-sort",
     "packing",
+    "sharing",
+    "fused-layers",
     "grouped-attention",
-    "lora-product",
 )
 ON_REQUEST = ("trl-fp32",)
 RANK, ALPHA, SEED, BATCH = 16, 32, 1, 8

@@ -38,7 +38,7 @@ from tunery.model.base import compute_dtype, load_base
 from tunery.settings import Settings
 from tunery.storage.blobs import LocalBlobStore
 from tunery.training.adapter import ALPHA, RANK, LearnedAdapter
-from tunery.training.data import load_examples
+from tunery.training.cache_folder import CacheFolder
 from tunery.training.loop import LocalTrainer, learning_rate_at
 from tunery.wiring.storage import open_directory, renderer_of
 
@@ -57,8 +57,9 @@ class Course:
         self.lines = "".join(wanted).encode()
         self.held_out_lines = files[1].read_bytes()
         renderer = renderer_of(base)
-        examples = load_examples([self.lines], renderer, base.context_tokens)
-        self.held_out = load_examples([self.held_out_lines], renderer, base.context_tokens)
+        context = base.context_tokens
+        examples = training_reference.examples([self.lines], renderer, context)
+        self.held_out = training_reference.examples([self.held_out_lines], renderer, context)
         lengths = [len(example.token_ids) for example in examples]
         self.batches: list[list[Example]] = [
             [examples[index] for index in batch]
@@ -126,7 +127,9 @@ def own(course: Course, folder: Path) -> list[float]:
     """Return the trainer's losses at every look: it is paused there, and taken up again."""
     blobs = LocalBlobStore(folder)
     blobs.put("train.jsonl", course.lines)
-    trainer = LocalTrainer(blobs, Path(course.base.path), course.base.learning_rate, 0, 1e9)
+    caches = CacheFolder(folder / "caches", 2**30)
+    base = course.base
+    trainer = LocalTrainer(blobs, Path(base.path), base.learning_rate, 0, 1e9, caches)
     snapshots: dict[int, Snapshot] = {}
     taken = 0
 

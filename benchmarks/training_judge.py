@@ -18,7 +18,6 @@ from safetensors.torch import load
 
 from tunery.datasets.rendering import ChatRenderer
 from tunery.training.adapter import ALPHA, RANK
-from tunery.training.data import load_examples
 
 _PREFIX = "base_model.model."
 
@@ -47,7 +46,7 @@ def main() -> None:
     lines = options.held_out.read_bytes().splitlines(keepends=True)[: options.examples]
     renderer = ChatRenderer.load(options.base)
     model = training_reference.load(options.base, RANK, ALPHA)
-    examples = load_examples(lines, renderer, model.config.max_position_embeddings)
+    examples = training_reference.examples(lines, renderer, model.config.max_position_embeddings)
     with torch.no_grad():  # B is zero yet: the base alone
         losses = {"": training_reference.validation_loss(model, examples)}
     for folder in options.adapters:

@@ -33,10 +33,10 @@ from tunery.domain.models import BaseModel
 from tunery.domain.ports.training import RunFailed, RunStarted, TrainingReport, TrainingRun
 from tunery.model import adapter_file, attention
 from tunery.model.base import BaseNetwork
-from tunery.model.lora import TrainedLinear
 from tunery.settings import Settings
 from tunery.storage.blobs import LocalBlobStore
-from tunery.training import adapter, loop, sft
+from tunery.training import adapter, loop, methods, packing, sft
+from tunery.training.cache_folder import CacheFolder
 from tunery.training.losses import Loss
 from tunery.wiring.storage import open_directory
 
@@ -93,7 +93,7 @@ def without_supervised_logits() -> None:
         mean = F.cross_entropy(logits, wanted, ignore_index=_IGNORED)
         return Loss(mean, int((logits.argmax(-1) == wanted).sum()))
 
-    swap(loop, "batch_loss", batch_loss)
+    swap(methods, "batch_loss", batch_loss)
 
 
 def without_length_sort() -> None:
@@ -111,7 +111,7 @@ def without_length_sort() -> None:
 
 def without_packing() -> None:
     """Examples padded to the longest of their batch, in the linears too."""
-    plain: BatchLoss = called(loop, "batch_loss")
+    plain: BatchLoss = called(methods, "batch_loss")
 
     def padded(network: BaseNetwork, examples: Sequence[Example]) -> Loss | None:
         longest = max(len(one.token_ids) for one in examples)
@@ -124,7 +124,17 @@ def without_packing() -> None:
             ],
         )
 
-    swap(loop, "batch_loss", padded)
+    swap(methods, "batch_loss", padded)
+
+
+def without_sharing() -> None:
+    """What a batch begins with is computed for each of its examples."""
+    swap(packing, "shared_tokens", lambda texts: 0)
+
+
+def without_fused_layers() -> None:
+    """Layers as transformers computes them, module by module."""
+    swap(adapter, "fusable", lambda config: False)
 
 
 def without_grouped_attention() -> None:
@@ -132,33 +142,20 @@ def without_grouped_attention() -> None:
     swap(attention, "_LONG", 0)
 
 
-def without_lora_product() -> None:
-    """The LoRA linear as PEFT writes it, its backward pass left to autograd."""
-
-    class Plain(TrainedLinear):
-        def forward(self, x: Tensor) -> Tensor:
-            dtype = self.weight.dtype
-            down, up = self.down.to(dtype), self.up.to(dtype)
-            x = x.to(dtype)
-            low = F.linear(F.linear(x, down), up)
-            return F.linear(x, self.weight, self.bias) + low * self.scale
-
-    swap(adapter, "TrainedLinear", Plain)
-
-
 SWITCHES: dict[str, Callable[[], None]] = {
     "bf16": without_bf16,
     "supervised-logits": without_supervised_logits,
     "length-sort": without_length_sort,
     "packing": without_packing,
+    "sharing": without_sharing,
+    "fused-layers": without_fused_layers,
     "grouped-attention": without_grouped_attention,
-    "lora-product": without_lora_product,
 }
 
 
 def count() -> None:
     """Count every batch on its way through the trainer; call it after the switches."""
-    loss: BatchLoss = called(loop, "batch_loss")
+    loss: BatchLoss = called(methods, "batch_loss")
     hidden = called(BaseNetwork, "hidden")
     logits = called(sft, "supervised_loss")
 
@@ -169,7 +166,8 @@ def count() -> None:
 
     def counted_hidden(network: BaseNetwork, token_ids: Tensor, layout: Any) -> Tensor:
         COUNTER.step.computed += token_ids.shape[0]
-        COUNTER.step.squares += layout.sequences * layout.longest**2
+        seen = layout.shared + layout.longest
+        COUNTER.step.squares += layout.sequences * layout.longest * seen + layout.shared**2
         found: Tensor = hidden(network, token_ids, layout)
         return found
 
@@ -178,7 +176,7 @@ def count() -> None:
         found: Loss = logits(hidden, head, targets)
         return found
 
-    swap(loop, "batch_loss", counted_loss)
+    swap(methods, "batch_loss", counted_loss)
     swap(BaseNetwork, "hidden", counted_hidden)
     swap(sft, "supervised_loss", counted_logits)
 
@@ -216,7 +214,8 @@ def measure(options: argparse.Namespace, base: BaseModel, blobs: LocalBlobStore)
         seed=options.seed,
         output_prefix="attempt-1",
     )
-    trainer = loop.LocalTrainer(blobs, Path(base.path), base.learning_rate, 0, 1e9)
+    caches = CacheFolder(options.out / "caches", 2**30)
+    trainer = loop.LocalTrainer(blobs, Path(base.path), base.learning_rate, 0, 1e9, caches)
     trainer.train(run, report, lambda: len(steps) >= options.steps)
     most = peak_bytes()
     save(blobs.read(snapshots[-1].key), base, options.out)

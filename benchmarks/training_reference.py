@@ -8,7 +8,7 @@ only arithmetic can make the two differ.
 import hashlib
 import json
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from tunery.datasets.batches import Example
+from tunery.datasets.reader import lines, parse
+from tunery.datasets.rendering import ChatRenderer
 
 Layers = Mapping[str, tuple[Tensor, Tensor]]  # A [r, K] and B [N, r] of each linear, by its name
 _IGNORED = -100  # the label of a token that gives no loss
@@ -107,3 +109,9 @@ def fingerprint(config: Mapping[str, Any]) -> str:
         "versions": [torch.__version__, transformers.__version__, peft.__version__],
     }
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+
+
+def examples(chunks: Iterable[bytes], renderer: ChatRenderer, max_tokens: int) -> list[Example]:
+    """Return a file's lines as the trainer reads them, all in memory."""
+    rendered = [renderer.line(parse(line)) for line in lines(chunks)]
+    return [Example(r.token_ids[:max_tokens], r.supervised[:max_tokens]) for r in rendered]
