@@ -214,7 +214,7 @@ def measure(options: argparse.Namespace, base: BaseModel, blobs: LocalBlobStore)
         seed=options.seed,
         output_prefix="attempt-1",
     )
-    caches = CacheFolder(options.out / "caches", 2**30)
+    caches = CacheFolder(options.out.with_name(f"{options.out.name}-caches"), 2**30)
     trainer = loop.LocalTrainer(blobs, Path(base.path), base.learning_rate, 0, 1e9, caches)
     trainer.train(run, report, lambda: len(steps) >= options.steps)
     most = peak_bytes()
