@@ -24,6 +24,15 @@ def test_every_line_has_its_row_and_the_sums_are_of_what_the_cut_leaves() -> Non
     )
 
 
+def test_of_two_sides_the_conversation_counts_once_and_both_are_learned_or_none() -> None:
+    account = Account(max_tokens=6)
+    sides = {1: ("..xx.", "..xxx"), 2: ("...xxxxx", "...x"), 3: (".....xx", "......x")}
+    rows = [account.add(line, *map(rendered, masks)) for line, masks in sides.items()]
+    # Of the third, one answer is cut off whole: what is left of the other is not learned either.
+    assert rows == [b"1,8,8,5,0\n", b"2,9,7,4,2\n", b"3,8,6,0,3\n"]
+    assert account == Account(6, 3, 8 + 7 + 6, 5 + 4, 2, 1, [3])
+
+
 @pytest.mark.parametrize(
     ("account", "says"),
     [

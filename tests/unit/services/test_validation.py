@@ -208,14 +208,13 @@ def test_a_file_for_another_method_is_refused_in_openais_words(
     assert job.error.message == message
 
 
+LONG_QUESTION = {"messages": [{"role": "user", "content": "x" * CONTEXT_TOKENS}]}
 UNFIT_PAIRS = {
     "few": (pairs(9), "has 9 example(s), but must have at least 10 examples"),
     "bad lines": (pairs(10) + pairs(1, worse="Hello!"), "line 11: both outputs are the same"),
     "cut": (
-        # The longer side is still learned in part; of the question nothing would be left to learn.
-        pairs(10, worse="x" * CONTEXT_TOKENS)
-        + pairs(1, input={"messages": [{"role": "user", "content": "x" * CONTEXT_TOKENS}]}),
-        "1 of 11 lines cannot be used: line 11: has ",
+        pairs(10, input=LONG_QUESTION),
+        f"Nothing of it would be learned: examples are cut at {CONTEXT_TOKENS} tokens",
     ),
 }
 
@@ -325,6 +324,39 @@ def test_what_will_be_learned_is_told_and_kept_line_by_line(
     assert rows[10] == (12, whole, CONTEXT_TOKENS, left, CONTEXT_TOKENS + 1 - left)
     training.clean_up(database, blobs, OURS, job.id)
     assert len(list(blobs.keys(folder))) == 2
+
+
+def test_of_preferences_both_answers_are_told_and_the_conversation_once(
+    database: Database, blobs: LocalBlobStore, directory: ModelDirectory
+) -> None:
+    worse = "x" * CONTEXT_TOKENS
+    check(database, blobs, pairs(10) + pairs(1, worse=worse) + pairs(1, input=LONG_QUESTION))
+    job = prepare(database, blobs, directory, method=TrainingMethod.DPO)
+    assert job.status is JobStatus.QUEUED
+    begins = len("user") + len("Hi!") + 4 + len("assistant") + 2  # what both answers stand after
+    better = len("Hello!") + 1  # and the mark that ends it; a newline follows
+    short = begins + better + 1 + len("What?") + 2
+    left = CONTEXT_TOKENS - begins
+    learned = 10 * (better + len("What?") + 1) + better + left
+    tokens = 10 * short + begins + better + 1 + left + CONTEXT_TOKENS
+    (told,) = [
+        event
+        for event in jobs.list_events(database, OURS, job.id, after=None, limit=10).items
+        if event.message.startswith("Tokens of")
+    ]
+    assert (told.level, told.message) == (
+        "warn",
+        f"Tokens of file file-1: 12 examples; {learned} of {tokens} tokens are learned;"
+        f" 2 lines were cut at {CONTEXT_TOKENS} tokens, 1 lost every learned token: line 12",
+    )
+    packed = blobs.read(f"{training.account_prefix(OURS, job.id)}/file-1.csv.gz")
+    rows = gzip.decompress(packed).decode().splitlines()
+    assert rows[1] == f"1,{short},{short},{better + len('What?') + 1},0"
+    # The second answer's end, and the newline after it, are behind the cut.
+    whole = begins + better + 1 + CONTEXT_TOKENS + 2
+    kept = begins + better + 1 + left
+    lost = CONTEXT_TOKENS + 1 - left
+    assert rows[11] == f"11,{whole},{kept},{better + left},{lost}"
 
 
 @pytest.mark.parametrize("status", [JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED])

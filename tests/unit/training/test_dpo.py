@@ -239,14 +239,14 @@ def test_the_conversation_of_a_pair_is_computed_once_and_its_answers_as_if_alone
     tiny_model: Path,
 ) -> None:
     network = load_base(tiny_model, torch.float32)
-    conversation = tokens(20, 5)
+    conversation = tokens(50, 5)
     examples = [
-        Example([*conversation, *tokens(size, size)], [n >= 20 for n in range(20 + size)])
+        Example([*conversation, *tokens(size, size)], [n >= 50 for n in range(50 + size)])
         for size in (6, 11)
     ]
     packed = pack(examples, network.dtype)
     assert packed is not None
-    assert len(packed.token_ids) < 2 * 20 + 6 + 11
+    assert len(packed.token_ids) < 2 * 50
     together = score_answers(network, examples)
     for number, example in enumerate(examples):
         alone = score_answers(network, [example])

@@ -421,21 +421,25 @@ def test_two_runs_that_say_the_same_have_adapters_of_one_digest(
     assert len(set(ends[0][1])) == 2
 
 
+@pytest.mark.parametrize("beta", [None, 0.1])
 def test_a_resumed_run_reads_the_cache_of_the_first(
-    tiny_model: Path, blobs: LocalBlobStore, monkeypatch: pytest.MonkeyPatch
+    tiny_model: Path, blobs: LocalBlobStore, monkeypatch: pytest.MonkeyPatch, beta: float | None
 ) -> None:
-    _put(blobs, "train", TOY)
-    first = _train(blobs, tiny_model, "out/attempt-1", pause_at=3)
+    if beta is None:
+        _put(blobs, "train", TOY)
+    else:
+        _put_pairs(blobs, "train", 7)
+    first = _train(blobs, tiny_model, "out/attempt-1", pause_at=3, beta=beta)
     (snapshot,) = _of(first, Snapshot)
 
     def refuse(*args: object) -> None:
         raise AssertionError("a line was rendered again")
 
     monkeypatch.setattr(ChatRenderer, "line", refuse)
-    again = _train(blobs, tiny_model, "out/attempt-2", resume_from=snapshot)
+    again = _train(blobs, tiny_model, "out/attempt-2", resume_from=snapshot, beta=beta)
     assert isinstance(again[-1], RunFinished)
     with pytest.raises(AssertionError, match="rendered again"):
-        _train(blobs, tiny_model, "other/attempt-1")
+        _train(blobs, tiny_model, "other/attempt-1", beta=beta)
 
 
 # ---- preferences
