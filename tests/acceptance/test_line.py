@@ -106,6 +106,10 @@ def test_each_step_has_a_metrics_event_and_each_epochs_last_the_full_validation(
     assert full == [3, 6, 9, 12]
     assert data[-1]["train_loss"] < data[0]["train_loss"]
     assert all(0 <= d["train_mean_token_accuracy"] <= 1 for d in data)
+    assert all(d["gradient_norm"] > 0 and d["tokens_per_second"] > 0 for d in data)
+    rates = [d["learning_rate"] for d in data]
+    assert rates == [max(rates), *sorted(rates[1:], reverse=True)]  # one step of warm-up
+    assert "seconds_left" not in data[0]
     assert events[0].message.startswith(f"Step 1/{STEPS}: training loss=")
     assert ", full validation loss=" in events[-1].message
 

@@ -1,6 +1,6 @@
 """A fine-tuning job: its record, its states, and the only way from one state to the next."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -147,6 +147,7 @@ class Job:
     finished_at: int | None
     integrations: tuple[WandbIntegration, ...] = ()
     method: TrainingMethod = TrainingMethod.SUPERVISED
+    estimated_finish: int | None = None  # as its run saw it last
 
     def run_id(self, number: int) -> str:
         """Return the id of the run that the integration of this number, from 0, makes."""
@@ -195,6 +196,11 @@ class StepMetrics:
     full_valid_rejected_reward: float | None = None
     full_valid_reward_margin: float | None = None
     full_valid_reward_accuracy: float | None = None
+    learning_rate: float | None = None
+    gradient_norm: float | None = None  # before it is clipped
+    # What depends on the clock makes no two runs differ.
+    tokens_per_second: float | None = field(default=None, compare=False)
+    seconds_left: float | None = field(default=None, compare=False)  # of the run and its check
 
 
 @dataclass(frozen=True, slots=True)

@@ -211,7 +211,7 @@ def log(
         data = {
             name: value
             for name in StepMetrics.__dataclass_fields__
-            if (value := getattr(metrics, name)) is not None
+            if name != "seconds_left" and (value := getattr(metrics, name)) is not None
         }
     tx.jobs(tenant).log(
         job_id,

@@ -61,6 +61,7 @@ def begin_run(database: Database, task: Task) -> TrainingRun | None:
             return None
         snapshot = tx.jobs(tenant).snapshot(job.id)
         tx.jobs(tenant).drop_steps_after(job.id, 0 if snapshot is None else snapshot.step)
+        tx.jobs(tenant).set_estimated_finish(job.id, None)
         where = "from the beginning" if snapshot is None else f"after step {snapshot.step}"
         if job.status is JobStatus.RUNNING:
             log(tx, tenant, job.id, f"Training was interrupted; it goes on {where}", level="warn")
@@ -114,6 +115,9 @@ def record(database: Database, blobs: BlobStore, task: Task, report: TrainingRep
                     log(tx, tenant, job_id, made_with_message(made_with), data=asdict(made_with))
             case StepMetrics():
                 log(tx, tenant, job_id, step_message(report), metrics=report)
+                if report.seconds_left is not None:
+                    finish = int(time.time() + report.seconds_left)
+                    tx.jobs(tenant).set_estimated_finish(job_id, finish)
             case EpochCheckpoint():
                 tx.jobs(tenant).add_epoch_checkpoint(job_id, report)
             case Snapshot():

@@ -167,6 +167,7 @@ jobs = Table(
     Column("status", String(24), nullable=False),
     Column("error", Sealed),
     Column("trained_tokens", BigInteger),
+    Column("estimated_finish", BigInteger),
     Column("fine_tuned_model", Text),
     Column("result_files", JSON, nullable=False),
     Column("snapshot", JSON(none_as_null=True)),

@@ -35,6 +35,7 @@ from tunery.training.cache_folder import CacheFolder
 from tunery.training.data import TrainingFile, load_examples
 from tunery.training.methods import objective_of
 from tunery.training.objective import Examples, Sums
+from tunery.training.progress import Progress
 from tunery.training.provenance import made_with
 
 MAX_RANK = 256
@@ -42,6 +43,8 @@ VALIDATIONS = 10  # looks at one validation batch during a run, besides the full
 # A batch over this many tokens is computed in parts, with the same gradient: activations take about
 # a megabyte a token for the default base.
 MICRO_BATCH_TOKENS = 4096
+# What the publishing check scores, about: of each of the last epochs, lines or questions.
+_PUBLISHED, _PROVEN, _QUESTIONS, _QUESTION = 3, 16, 8, 40
 _WARMUP_SHARE, _WARMUP_STEPS = 0.1, 20
 
 Report = Callable[[TrainingReport], None]
@@ -149,6 +152,7 @@ class _Run:
             return
         snapshot_step, snapshot_at = done, time.monotonic()
         lengths = self.training.lengths
+        self.progress = self._progress(done)
         for epoch in range(done // self.steps_per_epoch, numbers.n_epochs):
             batches = epoch_batches(lengths, numbers.batch_size, seed=self.run.seed, epoch=epoch)
             for index, batch in enumerate(batches):
@@ -160,14 +164,17 @@ class _Run:
                         self.report(self._snapshot(step - 1))
                     self.report(RunPaused())
                     return
+                self.progress.begin()
                 metrics = self._step(step, [self.training[i] for i in batch], peak)
                 if metrics is None:
                     return
+                speed = self.progress.learned(sum(lengths[i] for i in batch))
+                metrics = self._look(replace(metrics, tokens_per_second=speed))
                 ends_epoch = index == len(batches) - 1
                 if ends_epoch and self.validation is not None:
                     every = range(len(self.validation))
                     metrics = self._validated(metrics, "full_valid", self.validation, every)
-                self.report(metrics)
+                self.report(replace(metrics, seconds_left=self.progress.seconds_left))
                 if ends_epoch:
                     self.report(self._checkpoint(epoch, metrics))
                 if ends_epoch or time.monotonic() - snapshot_at > self.trainer._snapshot_s:
@@ -208,7 +215,8 @@ class _Run:
                 share.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
                 found += loss.sums
         value = found.loss / units
-        norm = self.adapter.step(learning_rate_at(step, self.total_steps, peak))
+        rate = learning_rate_at(step, self.total_steps, peak)
+        norm = self.adapter.step(rate)
         # Guessing evenly costs ln(vocabulary): twice that is no learning, finite as it may be.
         worst = 2 * math.log(self.network.head.weight.shape[0])
         diverged = found.nll > worst * found.tokens
@@ -222,14 +230,30 @@ class _Run:
                 )
             )
             return None
-        metrics = StepMetrics(step, self.total_steps, **found.metrics("train"))
+        numbers = found.metrics("train")
+        return StepMetrics(
+            step, self.total_steps, **numbers, learning_rate=rate, gradient_norm=norm
+        )
+
+    def _look(self, metrics: StepMetrics) -> StepMetrics:
+        """Return the metrics with those of one validation batch, in each of VALIDATIONS steps."""
         every = max(1, self.total_steps // VALIDATIONS)
-        if self.validation and step % every == 0:
-            size = self.run.hyperparameters.batch_size
-            start = (step // every - 1) * size % len(self.validation)
-            places = range(len(self.validation))[start : start + size]
-            metrics = self._validated(metrics, "valid", self.validation, places)
-        return metrics
+        if not self.validation or metrics.step % every:
+            return metrics
+        size = self.run.hyperparameters.batch_size
+        start = (metrics.step // every - 1) * size % len(self.validation)
+        places = range(len(self.validation))[start : start + size]
+        return self._validated(metrics, "valid", self.validation, places)
+
+    def _progress(self, done: int) -> Progress:
+        """Return what is to come after so many steps: their share of the whole."""
+        epochs, size = self.run.hyperparameters.n_epochs, self.run.hyperparameters.batch_size
+        held_out = [] if self.validation is None else self.validation.lengths
+        looks = VALIDATIONS * size * sum(held_out) // max(1, len(held_out))
+        whole = epochs * sum(self.training.lengths), epochs * sum(held_out) + looks
+        learned, seen = (part * (self.total_steps - done) // self.total_steps for part in whole)
+        proven = min(epochs, _PUBLISHED) * sum(held_out[:_PROVEN] or [_QUESTION] * _QUESTIONS)
+        return Progress(learned, seen, proven)
 
     def _validated(
         self, metrics: StepMetrics, of: str, examples: Examples[Any], places: range
@@ -238,6 +262,7 @@ class _Run:
         found = Sums()
         with torch.no_grad():
             for part in self._read(examples, places):
+                self.progress.seen(sum(map(self.objective.computed_tokens, part)))
                 loss = self.objective.loss(part)
                 if loss is not None:
                     found += loss.sums

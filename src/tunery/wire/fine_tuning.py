@@ -123,6 +123,7 @@ def to_wire_job(job: Job, tenant: Tenant) -> FineTuningJob:
         validation_file=job.validation_file,
         integrations=[IntegrationBody(wandb=WandbBody(**asdict(one))) for one in job.integrations],
         seed=job.seed,
+        estimated_finish=job.estimated_finish if job.status is JobStatus.RUNNING else None,
         method=method,
         metadata=job.metadata,
         user_provided_suffix=job.suffix,

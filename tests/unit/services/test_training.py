@@ -128,3 +128,28 @@ def test_what_a_run_is_made_with_stands_in_the_jobs_story(
     assert (event.kind, event.level) == ("message", "info")
     assert event.data is not None
     assert MadeWith(**event.data) == made_with
+
+
+def test_a_running_job_says_when_it_will_have_ended(
+    database: Database, blobs: LocalBlobStore
+) -> None:
+    job = a_job(status=JobStatus.QUEUED, resolved=Hyperparameters(1, 1, 1.0))
+    with database.write() as tx:
+        tx.files(OURS).add(a_file())
+        tx.jobs(OURS).add(job)
+        tx.queue.add(OURS, TaskKind.TRAIN_JOB, job.id)
+        task = tx.queue.claim([TaskKind.TRAIN_JOB], 60)
+    assert task is not None
+
+    def finish() -> int | None:
+        found = jobs.retrieve_job(database, OURS, job.id)
+        return to_wire_job(found, OURS).estimated_finish
+
+    assert training.begin_run(database, task) is not None
+    assert finish() is None
+    before = int(time.time())
+    assert training.record(database, blobs, task, StepMetrics(1, 3, 2.0, 0.5, seconds_left=90.4))
+    assert before + 90 <= (finish() or 0) <= time.time() + 91
+    with database.write() as tx:
+        fail_job(tx, OURS, jobs.find_job(tx, OURS, job.id), JobError("x", "y", None))
+    assert finish() is None

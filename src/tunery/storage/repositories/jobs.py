@@ -121,6 +121,10 @@ class JobRepository:
         """Record the billable tokens of a run that has ended."""
         self._set(job_id, trained_tokens=trained_tokens)
 
+    def set_estimated_finish(self, job_id: str, at: int | None) -> None:
+        """Record when the job will have ended, as its run sees it; None where it does not yet."""
+        self._set(job_id, estimated_finish=at)
+
     def set_snapshot(self, job_id: str, snapshot: Snapshot) -> None:
         """Record the point to resume from."""
         self._set(job_id, snapshot=asdict(snapshot))
@@ -317,6 +321,7 @@ def _job(row: sa.Row[Any]) -> Job:
         finished_at=row.finished_at,
         integrations=tuple(_wandb(one) for one in row.integrations or ()),
         method=TrainingMethod(row.method),
+        estimated_finish=row.estimated_finish,
     )
 
 

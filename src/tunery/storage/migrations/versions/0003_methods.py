@@ -1,4 +1,4 @@
-"""How a job trains: those that are there are supervised."""
+"""How a job trains, and when it will have ended: those that are there are supervised."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,8 +10,9 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the method of a job."""
+    """Add the method of a job, and its estimated end."""
     op.add_column(
         "jobs",
         sa.Column("method", sa.String(length=24), nullable=False, server_default="supervised"),
     )
+    op.add_column("jobs", sa.Column("estimated_finish", sa.BigInteger(), nullable=True))
