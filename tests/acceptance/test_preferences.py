@@ -79,8 +79,8 @@ def test_a_preference_file_is_checked_line_by_line(client: OpenAI, preferring: T
     bad = upload(client, b"\n".join(lines))
     assert bad.status == "error"
     assert bad.status_details == (
-        "line 2: both outputs are the same: there is nothing to prefer; line 4: chat messages; the"
-        " lines before it have a preference pair, and a file has one kind"
+        "line 2: both outputs are the same: there is nothing to prefer; line 4: The lines before it"
+        " have a preference pair, this one chat messages; a file has one kind"
     )
 
 
