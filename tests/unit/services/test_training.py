@@ -2,17 +2,19 @@
 
 import csv
 import io
+import time
 
 import pytest
 
 from support.rows import OURS, a_file, a_job
-from tunery.domain.jobs import Hyperparameters, JobStatus, StepMetrics
+from tunery.domain.jobs import Hyperparameters, JobError, JobStatus, StepMetrics
 from tunery.domain.ports.training import MadeWith, RunStarted
 from tunery.domain.tasks import TaskKind
 from tunery.services import jobs, training
 from tunery.services.training import results_csv, step_message
 from tunery.storage.blobs import LocalBlobStore
 from tunery.storage.database import Database
+from tunery.wire.fine_tuning import to_wire_job
 
 STEPS = [
     StepMetrics(1, 3, 2.0, 0.5),
@@ -142,7 +144,7 @@ def test_a_running_job_says_when_it_will_have_ended(
     assert task is not None
 
     def finish() -> int | None:
-        found = jobs.retrieve_job(database, OURS, job.id)
+        found = jobs.get_job(database, OURS, job.id)
         return to_wire_job(found, OURS).estimated_finish
 
     assert training.begin_run(database, task) is not None
@@ -151,5 +153,5 @@ def test_a_running_job_says_when_it_will_have_ended(
     assert training.record(database, blobs, task, StepMetrics(1, 3, 2.0, 0.5, seconds_left=90.4))
     assert before + 90 <= (finish() or 0) <= time.time() + 91
     with database.write() as tx:
-        fail_job(tx, OURS, jobs.find_job(tx, OURS, job.id), JobError("x", "y", None))
+        jobs.fail_job(tx, OURS, jobs.find_job(tx, OURS, job.id), JobError("x", "y", None))
     assert finish() is None

@@ -158,7 +158,7 @@ def test_a_run_reports_every_step_and_one_checkpoint_an_epoch(
     assert [(m.step, m.total_steps) for m in metrics] == [(n, 12) for n in range(1, 13)]
     assert all(m.valid_loss is m.full_valid_loss is None for m in metrics)
     assert [m.learning_rate for m in metrics] == [
-        learning_rate_at(n, 12, RATE) for n in range(1, 13)
+        learning_rate_at(n, 12, 5e-3) for n in range(1, 13)
     ]
     assert all(m.seconds_left is not None and m.seconds_left >= 0 for m in metrics)
     checkpoints = _of(reports, EpochCheckpoint)
