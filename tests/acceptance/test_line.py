@@ -200,6 +200,7 @@ def test_a_streamed_answer_is_the_whole_answer_in_pieces(client: OpenAI, tuned: 
         "temperature": 0,
         "max_tokens": 8,
     }
+    client.chat.completions.create(**request)  # from then on all of the prompt is kept
     whole = client.chat.completions.create(**request)
     chunks = list(
         client.chat.completions.create(
