@@ -18,11 +18,12 @@ WHOLE = (Delta("Hel", 1), Delta("", 2), Delta("lo", 3, "stop"))
 class ScriptedEngine:
     """Answers every prompt with the same pieces."""
 
-    version = "scripted-1"
-
     def __init__(self, script: Sequence[Delta | TuneryError]) -> None:
         self._script = script
         self.prompts: list[Sequence[int]] = []
+
+    def version(self, base_digest: str) -> str:
+        return f"scripted-{base_digest[:1]}"
 
     async def generate(self, generation: Generation) -> AsyncGenerator[Delta, None]:
         self.prompts.append(generation.prompt_ids)
