@@ -1,6 +1,6 @@
 """A fine-tuning job: its record, its states, and the only way from one state to the next."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -201,6 +201,12 @@ class StepMetrics:
     # What depends on the clock makes no two runs differ.
     tokens_per_second: float | None = field(default=None, compare=False)
     seconds_left: float | None = field(default=None, compare=False)  # of the run and its check
+
+    def told(self) -> dict[str, float]:
+        """Return the numbers that there are; how long the rest takes is the job's to tell."""
+        numbers = asdict(self)
+        del numbers["seconds_left"]
+        return {name: value for name, value in numbers.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)

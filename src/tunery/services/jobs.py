@@ -208,11 +208,7 @@ def log(
 ) -> None:
     """Append a line to the job's story; `data` is what it says, for programs."""
     if metrics is not None:
-        data = {
-            name: value
-            for name in StepMetrics.__dataclass_fields__
-            if name != "seconds_left" and (value := getattr(metrics, name)) is not None
-        }
+        data = dict(metrics.told())
     tx.jobs(tenant).log(
         job_id,
         LogEntry(

@@ -76,7 +76,7 @@ class WandbRuns:
 
     def step(self, metrics: StepMetrics) -> None:
         """Report a step, under the names of its event."""
-        values = {name: value for name, value in asdict(metrics).items() if value is not None}
+        values = metrics.told()
         step = values.pop("step")
         del values["total_steps"]
         with _told():
