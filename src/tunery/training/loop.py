@@ -169,12 +169,13 @@ class _Run:
                 if metrics is None:
                     return
                 speed = self.progress.learned(sum(lengths[i] for i in batch))
-                metrics = self._look(replace(metrics, tokens_per_second=speed))
+                metrics = self._look(metrics)
                 ends_epoch = index == len(batches) - 1
                 if ends_epoch and self.validation is not None:
                     every = range(len(self.validation))
                     metrics = self._validated(metrics, "full_valid", self.validation, every)
-                self.report(replace(metrics, seconds_left=self.progress.seconds_left))
+                left = self.progress.seconds_left
+                self.report(replace(metrics, tokens_per_second=speed, seconds_left=left))
                 if ends_epoch:
                     self.report(self._checkpoint(epoch, metrics))
                 if ends_epoch or time.monotonic() - snapshot_at > self.trainer._snapshot_s:
