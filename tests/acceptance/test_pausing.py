@@ -26,7 +26,7 @@ from support.server import (
 
 pytestmark = pytest.mark.slow
 
-EXAMPLES, EPOCHS = 16, 16
+EXAMPLES, EPOCHS = 16, 24
 STEPS = EXAMPLES * EPOCHS
 
 
