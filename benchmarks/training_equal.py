@@ -17,7 +17,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +142,9 @@ def own(course: Course, folder: Path) -> list[float]:
         elif isinstance(value, RunFailed):
             sys.exit(f"training_equal: {value.message}")
 
+    def reached(step: int) -> Callable[[], bool]:
+        return lambda: taken >= step
+
     for look in course.looks:
         run = TrainingRun(
             job_id="ftjob-equal",
@@ -154,7 +157,7 @@ def own(course: Course, folder: Path) -> list[float]:
             output_prefix=f"attempt-{look}",
             resume_from=snapshots.get(taken),
         )
-        trainer.train(run, report, lambda look=look: taken >= look)  # type: ignore[misc]
+        trainer.train(run, report, reached(look))
     model = training_reference.load(Path(course.base.path), RANK, ALPHA)
     losses = []
     for step in course.looks:

@@ -15,6 +15,7 @@ import pytest
 from openai import OpenAI
 from openai.types.fine_tuning import FineTuningJob
 
+from support.echo import answer_log_probabilities
 from support.server import (
     BASE,
     Server,
@@ -140,18 +141,10 @@ def test_the_result_file_has_openais_columns_and_the_rewards_behind_them(
 def preference_of(client: OpenAI, folder: Path, model: str, question: str) -> float:
     """Return by how many nats a model prefers "yes" to "no", from the tokens it echoes."""
     renderer = ChatRenderer.load(folder)
-    scores = []
-    for answer in ("yes", "no"):
-        turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-        rendered = renderer.example(turns)
-        echoed = client.completions.create(
-            model=model, prompt=[rendered.token_ids], echo=True, logprobs=0, max_tokens=0
-        )
-        logprobs = echoed.choices[0].logprobs
-        assert logprobs is not None
-        assert logprobs.token_logprobs is not None
-        pairs = zip(logprobs.token_logprobs, rendered.supervised, strict=True)
-        scores.append(sum(value for value, learned in pairs if learned))
+    scores = [
+        sum(answer_log_probabilities(client, renderer, model, question, answer))
+        for answer in ("yes", "no")
+    ]
     return scores[0] - scores[1]
 
 

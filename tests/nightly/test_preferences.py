@@ -10,6 +10,7 @@ from openai import OpenAI
 
 from nightly.conftest import Figures
 from polite_replies import Preference, is_polite, make, preference_line
+from support.echo import answer_log_probabilities
 from support.server import BASE, Server, all_events, ask, dpo_method, tuned_model, upload
 from tunery.datasets.rendering import ChatRenderer
 from tunery.settings import DEFAULT_BASE, Settings
@@ -48,16 +49,7 @@ def _mean_log_probability(
     client: OpenAI, renderer: ChatRenderer, model: str, question: str, reply: str
 ) -> float:
     """Return the mean over a reply's tokens, its end among them, in nats."""
-    turns = [{"role": "user", "content": question}, {"role": "assistant", "content": reply}]
-    rendered = renderer.example(turns)
-    echoed = client.completions.create(
-        model=model, prompt=[rendered.token_ids], echo=True, logprobs=0, max_tokens=0
-    )
-    logprobs = echoed.choices[0].logprobs
-    assert logprobs is not None
-    assert logprobs.token_logprobs is not None
-    pairs = zip(logprobs.token_logprobs, rendered.supervised, strict=True)
-    values = [value for value, learned in pairs if learned]
+    values = answer_log_probabilities(client, renderer, model, question, reply)
     return sum(values) / len(values)
 
 

@@ -36,6 +36,7 @@ from tunery.engine.server import EngineServer, start_thread
 from tunery.model import adapter_file
 from tunery.model.adapter_file import AdapterWeights
 from tunery.model.base import load_base
+from tunery.training.adapter import LearnedAdapter
 
 VOCABULARY = 258  # of the tiny base: 256 bytes and two special tokens
 BASE_DIGEST = "b" * 64
@@ -96,6 +97,22 @@ def peft_model(folder: Path, weights: AdapterWeights) -> Any:
             layer.lora_A["default"].weight.copy_(down)
             layer.lora_B["default"].weight.copy_(up)
     return model
+
+
+def assert_gradients_alike(
+    learned: LearnedAdapter, model: Any, *, rtol: float, share: float, least: float = 0.0
+) -> None:
+    """Hold the gradients of every A and B to those of a model of `peft_model`.
+
+    They may be apart by `rtol` of each, or `share` of the matrix's largest; that is over `least`.
+    """
+    for name, layer in learned.layers.items():
+        other = model.get_submodule(f"base_model.model.{name}")
+        for mine, matrix in ((layer.down, other.lora_A), (layer.up, other.lora_B)):
+            wanted = matrix["default"].weight.grad
+            size = float(wanted.abs().max())
+            assert size > least
+            torch.testing.assert_close(mine.grad, wanted, rtol=rtol, atol=share * size)
 
 
 def logits_of(model: Any, ids: Sequence[int]) -> Tensor:

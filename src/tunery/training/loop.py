@@ -263,10 +263,10 @@ class _Run:
         found = Sums()
         with torch.no_grad():
             for part in self._read(examples, places):
-                self.progress.seen(sum(map(self.objective.computed_tokens, part)))
                 loss = self.objective.loss(part)
                 if loss is not None:
                     found += loss.sums
+                self.progress.seen(sum(map(self.objective.computed_tokens, part)))
         return replace(metrics, **found.metrics(of)) if found.units else metrics
 
     def _checkpoint(self, epoch: int, metrics: StepMetrics) -> EpochCheckpoint:

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from tunery.settings import Settings
 from tunery.storage.blobs import LocalBlobStore
 from tunery.storage.catalogue import Catalogue
 from tunery.storage.database import Database
+from tunery.telemetry import logger
 from tunery.training.cache_folder import CacheFolder
 
 _SECRET_BYTES = 32
@@ -149,7 +151,15 @@ def announce(settings: Settings, base_digest: str, url: str, secret: str) -> Non
 
 
 def announce_arithmetic(settings: Settings, base_digest: str, arithmetic: str) -> None:
-    """Tell the other processes what a base's engine computes in from now on."""
+    """Tell the other processes what a base's engine computes in from now on.
+
+    Where that cannot be written nothing is told, rather than what was true before.
+    """
     path = arithmetic_of(engine_places(settings).address(base_digest))
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_private(path, arithmetic)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_private(path, arithmetic)
+    except OSError as error:  # a full disk: the engine answers all the same
+        logger().warning("the arithmetic is not told", path=str(path), reason=str(error))
+        with suppress(OSError):
+            path.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from support.networks import (
     PEFT_WARNING,
+    assert_gradients_alike,
     logits_of,
     merged_model,
     peft_model,
@@ -69,13 +70,7 @@ def test_packed_gradients_of_a_and_b_equal_those_of_peft_under_plain_autograd(
         theirs = theirs + (reference(torch.tensor([ids])).logits[0] * weighting).sum()
     ours.backward()  # type: ignore[no-untyped-call]
     theirs.backward()  # type: ignore[no-untyped-call]
-    for name, layer in learned.layers.items():
-        other = reference.get_submodule(f"base_model.model.{name}")
-        for mine, matrix in ((layer.down, other.lora_A), (layer.up, other.lora_B)):
-            wanted = matrix["default"].weight.grad
-            size = float(wanted.abs().max())
-            assert size > 0.01
-            torch.testing.assert_close(mine.grad, wanted, rtol=1e-3, atol=1e-4 * size)
+    assert_gradients_alike(learned, reference, rtol=1e-3, share=1e-4, least=0.01)
 
 
 @pytest.mark.parametrize("shared", [0, 2])

@@ -9,7 +9,7 @@ import pytest
 from support.rows import OURS, a_file, a_job
 from tunery.domain.jobs import Hyperparameters, JobError, JobStatus, StepMetrics
 from tunery.domain.ports.training import MadeWith, RunStarted
-from tunery.domain.tasks import TaskKind
+from tunery.domain.tasks import Task, TaskKind
 from tunery.services import jobs, training
 from tunery.services.training import results_csv, step_message
 from tunery.storage.blobs import LocalBlobStore
@@ -95,9 +95,8 @@ def test_a_step_is_told_as_openai_tells_it(metrics: StepMetrics, expected: str) 
     assert step_message(metrics) == expected
 
 
-def test_what_a_run_is_made_with_stands_in_the_jobs_story(
-    database: Database, blobs: LocalBlobStore
-) -> None:
+def claimed(database: Database) -> tuple[str, Task]:
+    """Return a queued job's id, and its task, which a worker has."""
     job = a_job(status=JobStatus.QUEUED, resolved=Hyperparameters(1, 1, 1.0))
     with database.write() as tx:
         tx.files(OURS).add(a_file())
@@ -105,6 +104,13 @@ def test_what_a_run_is_made_with_stands_in_the_jobs_story(
         tx.queue.add(OURS, TaskKind.TRAIN_JOB, job.id)
         task = tx.queue.claim([TaskKind.TRAIN_JOB], 60)
     assert task is not None
+    return job.id, task
+
+
+def test_what_a_run_is_made_with_stands_in_the_jobs_story(
+    database: Database, blobs: LocalBlobStore
+) -> None:
+    job_id, task = claimed(database)
     assert training.begin_run(database, task) is not None
     made_with = MadeWith(
         tunery="0.9",
@@ -122,7 +128,7 @@ def test_what_a_run_is_made_with_stands_in_the_jobs_story(
         template_digest="e" * 64,
     )
     assert training.record(database, blobs, task, RunStarted(3, 1, made_with))
-    event = jobs.list_events(database, OURS, job.id, after=None, limit=1).items[0]
+    event = jobs.list_events(database, OURS, job_id, after=None, limit=1).items[0]
     assert event.message == (
         "Training with tunery 0.9, torch 2.13.0, transformers 5.1, tokenizers 0.22 in bfloat16 on 2"
         " threads; data dddddddddddd, template eeeeeeeeeeee"
@@ -135,16 +141,10 @@ def test_what_a_run_is_made_with_stands_in_the_jobs_story(
 def test_a_running_job_says_when_it_will_have_ended(
     database: Database, blobs: LocalBlobStore
 ) -> None:
-    job = a_job(status=JobStatus.QUEUED, resolved=Hyperparameters(1, 1, 1.0))
-    with database.write() as tx:
-        tx.files(OURS).add(a_file())
-        tx.jobs(OURS).add(job)
-        tx.queue.add(OURS, TaskKind.TRAIN_JOB, job.id)
-        task = tx.queue.claim([TaskKind.TRAIN_JOB], 60)
-    assert task is not None
+    job_id, task = claimed(database)
 
     def finish() -> int | None:
-        found = jobs.get_job(database, OURS, job.id)
+        found = jobs.get_job(database, OURS, job_id)
         return to_wire_job(found, OURS).estimated_finish
 
     assert training.begin_run(database, task) is not None
@@ -153,5 +153,5 @@ def test_a_running_job_says_when_it_will_have_ended(
     assert training.record(database, blobs, task, StepMetrics(1, 3, 2.0, 0.5, seconds_left=90.4))
     assert before + 90 <= (finish() or 0) <= time.time() + 91
     with database.write() as tx:
-        jobs.fail_job(tx, OURS, jobs.find_job(tx, OURS, job.id), JobError("x", "y", None))
+        jobs.fail_job(tx, OURS, jobs.find_job(tx, OURS, job_id), JobError("x", "y", None))
     assert finish() is None

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from support.networks import (
     PEFT_WARNING,
+    assert_gradients_alike,
     log_probabilities,
     peft_model,
     plain_model,
@@ -148,13 +149,7 @@ def test_loss_rewards_and_gradients_equal_those_of_peft(tiny_model: Path, tmp_pa
     assert sums.won == sum(chosen > other for chosen, other in values)
     found.mean.backward()  # type: ignore[no-untyped-call]
     wanted.backward()  # type: ignore[no-untyped-call]
-    for name, layer in learned.layers.items():
-        other = model.get_submodule(f"base_model.model.{name}")
-        for mine, matrix in ((layer.down, other.lora_A), (layer.up, other.lora_B)):
-            gradient = matrix["default"].weight.grad
-            scale = float(gradient.abs().max())
-            assert scale > 0
-            torch.testing.assert_close(mine.grad, gradient, rtol=2e-3, atol=1e-3 * scale)
+    assert_gradients_alike(learned, model, rtol=2e-3, share=1e-3)
 
 
 @pytest.mark.filterwarnings(PEFT_WARNING)

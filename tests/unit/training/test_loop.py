@@ -2,10 +2,9 @@
 
 import hashlib
 import importlib.metadata
-import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import orjson
 import pytest
@@ -13,103 +12,41 @@ import torch
 from safetensors.torch import load
 
 from support.networks import log_probabilities, merged_model, plain_model, random_adapter, store
+from support.training_runs import (
+    ALWAYS,
+    CONFIG,
+    TOY,
+    WEIGHTS,
+    files,
+    of,
+    put,
+    put_pairs,
+    train,
+    turns,
+)
 from tunery.datasets.rendering import ChatRenderer
 from tunery.domain.jobs import (
-    Adapter,
     EpochCheckpoint,
-    Hyperparameters,
     Snapshot,
     StepMetrics,
-    TrainingMethod,
 )
 from tunery.domain.ports.training import (
     RunFailed,
     RunFinished,
     RunPaused,
     RunStarted,
-    TrainingReport,
-    TrainingRun,
 )
 from tunery.model import adapter_file
 from tunery.model.adapter_file import BadAdapter
 from tunery.model.base import load_base
 from tunery.storage.blobs import LocalBlobStore
 from tunery.training import loop
-from tunery.training.cache_folder import CacheFolder
-from tunery.training.loop import LocalTrainer, learning_rate_at
-
-R = TypeVar("R")
-
-NEVER, ALWAYS = 1e9, 1e-9  # seconds between snapshots
-WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+from tunery.training.loop import learning_rate_at
 
 
 @pytest.fixture
 def blobs(tmp_path: Path) -> LocalBlobStore:
     return LocalBlobStore(tmp_path)
-
-
-def _turns(question: str, answer: str, **others: Any) -> list[dict[str, Any]]:
-    return [
-        {"role": "user", "content": question},
-        {"role": "assistant", "content": answer, **others},
-    ]
-
-
-TOY = [_turns(f"question {n}" + "." * n, "the answer") for n in range(7)]
-
-
-def _put(blobs: LocalBlobStore, key: str, conversations: Sequence[list[dict[str, Any]]]) -> None:
-    blobs.put(key, b"".join(orjson.dumps({"messages": m}) + b"\n" for m in conversations))
-
-
-def _train(
-    blobs: LocalBlobStore,
-    base: Path,
-    prefix: str,
-    *,
-    epochs: int = 2,
-    batch_size: int = 2,
-    rate: float = 5e-3,
-    snapshot_s: float = NEVER,
-    seed: int = 3,
-    pause_at: int | None = None,
-    beta: float | None = None,
-    **others: Any,
-) -> list[TrainingReport]:
-    """Train on the blob "train" with every number given, and return the reports.
-
-    With `pause_at`, a pause is wanted once so many steps were reported. With `beta`, the file is of
-    preferences.
-    """
-    reports: list[TrainingReport] = []
-    run = TrainingRun(
-        job_id="job",
-        base="tiny",
-        base_digest="b" * 64,
-        training_key="train",
-        hyperparameters=Hyperparameters(epochs, batch_size, 2.0, beta),
-        seed=seed,
-        output_prefix=prefix,
-        method=TrainingMethod.SUPERVISED if beta is None else TrainingMethod.DPO,
-        **{"validation_key": None, **others},
-    )
-
-    def pause_wanted() -> bool:
-        return pause_at is not None and len(_of(reports, StepMetrics)) >= pause_at
-
-    caches = CacheFolder(blobs._root / "tokens", 2**30)
-    trainer = LocalTrainer(blobs, base, rate / 2, 1, snapshot_s, caches)
-    trainer.train(run, reports.append, pause_wanted)
-    return reports
-
-
-def _files(blobs: LocalBlobStore, adapter: Adapter) -> tuple[bytes, bytes]:
-    return blobs.read(f"{adapter.key}/{WEIGHTS}"), blobs.read(f"{adapter.key}/{CONFIG}")
-
-
-def _of(reports: Sequence[TrainingReport], kind: type[R]) -> list[R]:
-    return [report for report in reports if isinstance(report, kind)]
 
 
 def _mean_loss(model: Any, base: Path, conversations: Sequence[list[dict[str, Any]]]) -> float:
@@ -148,31 +85,31 @@ def test_the_learning_rate_rises_and_falls_linearly(step: int, total: int, share
 def test_a_run_reports_every_step_and_one_checkpoint_an_epoch(
     tiny_model: Path, blobs: LocalBlobStore
 ) -> None:
-    _put(blobs, "train", TOY)
-    reports = _train(blobs, tiny_model, "out/run", epochs=3, batch_size=2)
+    put(blobs, "train", TOY)
+    reports = train(blobs, tiny_model, "out/run", epochs=3, batch_size=2)
     # Seven examples in batches of two are four steps an epoch.
     epoch = [StepMetrics] * 4 + [EpochCheckpoint, Snapshot]
     assert [type(report) for report in reports] == [RunStarted, *epoch * 3, RunFinished]
     assert reports[0] == RunStarted(total_steps=12, first_step=1)
-    metrics = _of(reports, StepMetrics)
+    metrics = of(reports, StepMetrics)
     assert [(m.step, m.total_steps) for m in metrics] == [(n, 12) for n in range(1, 13)]
     assert all(m.valid_loss is m.full_valid_loss is None for m in metrics)
     assert [m.learning_rate for m in metrics] == [
         learning_rate_at(n, 12, 5e-3) for n in range(1, 13)
     ]
     assert all(m.seconds_left is not None and m.seconds_left >= 0 for m in metrics)
-    checkpoints = _of(reports, EpochCheckpoint)
+    checkpoints = of(reports, EpochCheckpoint)
     assert [(c.step, c.epoch) for c in checkpoints] == [(4, 1), (8, 2), (12, 3)]
     assert [c.metrics for c in checkpoints] == [metrics[3], metrics[7], metrics[11]]
-    assert [s.step for s in _of(reports, Snapshot)] == [4, 8, 12]
+    assert [s.step for s in of(reports, Snapshot)] == [4, 8, 12]
     # Each turn is its role, its content, two marks and two newlines: one token a byte.
     count = sum(len(m["role"]) + len(m["content"]) + 4 for turns in TOY for m in turns)
     assert reports[-1] == RunFinished(3 * count)
     keys = {f"{c.adapter.key}/{name}" for c in checkpoints for name in (WEIGHTS, CONFIG)}
-    assert set(blobs.keys("out")) == keys | {s.key for s in _of(reports, Snapshot)}
+    assert set(blobs.keys("out")) == keys | {s.key for s in of(reports, Snapshot)}
     assert all(key.startswith("out/run/") for key in blobs.keys("out"))
     for checkpoint in checkpoints:
-        weights, config = _files(blobs, checkpoint.adapter)
+        weights, config = files(blobs, checkpoint.adapter)
         assert hashlib.sha256(weights).hexdigest() == checkpoint.adapter.digest
         assert orjson.loads(config)["base_model_name_or_path"] == "tiny"
     assert len({checkpoint.adapter.digest for checkpoint in checkpoints}) == 3
@@ -181,18 +118,18 @@ def test_a_run_reports_every_step_and_one_checkpoint_an_epoch(
 def test_the_loss_falls_and_the_checkpoint_holds_what_was_learned(
     tiny_model: Path, blobs: LocalBlobStore
 ) -> None:
-    _put(blobs, "train", TOY)
-    _put(blobs, "held", TOY[:3])
-    reports = _train(
+    put(blobs, "train", TOY)
+    put(blobs, "held", TOY[:3])
+    reports = train(
         blobs, tiny_model, "out", epochs=6, batch_size=7, rate=2e-2, validation_key="held"
     )
-    metrics, last = _of(reports, StepMetrics), _of(reports, EpochCheckpoint)[-1]
+    metrics, last = of(reports, StepMetrics), of(reports, EpochCheckpoint)[-1]
     at_first = _mean_loss(plain_model(tiny_model), tiny_model, TOY)
     assert metrics[0].train_loss == pytest.approx(at_first, abs=0.03)
     assert metrics[-1].train_loss < at_first / 2
     assert metrics[-1].train_mean_token_accuracy > metrics[0].train_mean_token_accuracy
     shapes = load_base(tiny_model, plain_model(tiny_model).dtype).shapes()
-    weights = adapter_file.read(*_files(blobs, last.adapter), shapes, 16)
+    weights = adapter_file.read(*files(blobs, last.adapter), shapes, 16)
     learned = _mean_loss(merged_model(tiny_model, weights), tiny_model, TOY[:3])
     assert last.metrics.full_valid_loss == pytest.approx(learned, abs=0.05)
 
@@ -200,11 +137,11 @@ def test_the_loss_falls_and_the_checkpoint_holds_what_was_learned(
 def test_validation_looks_at_a_batch_now_and_then_and_at_all_of_it_after_each_epoch(
     tiny_model: Path, blobs: LocalBlobStore
 ) -> None:
-    _put(blobs, "train", TOY * 3)
-    _put(blobs, "held", TOY[:5])
+    put(blobs, "train", TOY * 3)
+    put(blobs, "held", TOY[:5])
     # A rate of zero: every loss is the base's.
-    metrics = _of(
-        _train(
+    metrics = of(
+        train(
             blobs,
             tiny_model,
             "out",
@@ -232,25 +169,23 @@ def test_validation_looks_at_a_batch_now_and_then_and_at_all_of_it_after_each_ep
 def test_a_resumed_run_writes_the_bytes_of_the_uninterrupted_one(
     tiny_model: Path, blobs: LocalBlobStore
 ) -> None:
-    _put(blobs, "train", TOY)
-    _put(blobs, "held", TOY[:2])
-    whole = _train(blobs, tiny_model, "whole", snapshot_s=ALWAYS, validation_key="held")
-    snapshots = {snapshot.step: snapshot for snapshot in _of(whole, Snapshot)}
+    put(blobs, "train", TOY)
+    put(blobs, "held", TOY[:2])
+    whole = train(blobs, tiny_model, "whole", snapshot_s=ALWAYS, validation_key="held")
+    snapshots = {snapshot.step: snapshot for snapshot in of(whole, Snapshot)}
     assert set(snapshots) == set(range(1, 9))
-    last = _of(whole, EpochCheckpoint)[-1].adapter
+    last = of(whole, EpochCheckpoint)[-1].adapter
     for step in (3, 4, 7):  # before an epoch's end, at it, before the very end
         prefix = f"again-{step}"
-        again = _train(
-            blobs, tiny_model, prefix, validation_key="held", resume_from=snapshots[step]
-        )
+        again = train(blobs, tiny_model, prefix, validation_key="held", resume_from=snapshots[step])
         assert again[0] == RunStarted(8, step + 1)
-        assert _of(again, StepMetrics) == _of(whole, StepMetrics)[step:]
-        assert [c.epoch for c in _of(again, EpochCheckpoint)] == [1, 2][step // 4 :]
-        found = _of(again, EpochCheckpoint)[-1].adapter
+        assert of(again, StepMetrics) == of(whole, StepMetrics)[step:]
+        assert [c.epoch for c in of(again, EpochCheckpoint)] == [1, 2][step // 4 :]
+        found = of(again, EpochCheckpoint)[-1].adapter
         assert found.digest == last.digest
-        assert _files(blobs, found) == _files(blobs, last)
+        assert files(blobs, found) == files(blobs, last)
         assert again[-1] == whole[-1]
-    ended = _train(blobs, tiny_model, "ended", resume_from=snapshots[8])
+    ended = train(blobs, tiny_model, "ended", resume_from=snapshots[8])
     assert ended == [RunStarted(8, 9), whole[-1]]
 
 
@@ -272,11 +207,11 @@ def test_a_paused_run_saves_its_steps_and_goes_on_to_the_bytes_of_the_uninterrup
     resumed_from: int | None,
     snapshots: list[int],
 ) -> None:
-    _put(blobs, "train", TOY)
-    whole = _train(blobs, tiny_model, "whole", snapshot_s=ALWAYS)
-    begun = {snapshot.step: snapshot for snapshot in _of(whole, Snapshot)}
+    put(blobs, "train", TOY)
+    whole = train(blobs, tiny_model, "whole", snapshot_s=ALWAYS)
+    begun = {snapshot.step: snapshot for snapshot in of(whole, Snapshot)}
     first = 0 if resumed_from is None else resumed_from
-    paused = _train(
+    paused = train(
         blobs,
         tiny_model,
         "paused",
@@ -284,36 +219,36 @@ def test_a_paused_run_saves_its_steps_and_goes_on_to_the_bytes_of_the_uninterrup
         resume_from=None if resumed_from is None else begun[resumed_from],
     )
     assert paused[-1] == RunPaused()
-    assert _of(paused, StepMetrics) == _of(whole, StepMetrics)[first:step]
-    assert [snapshot.step for snapshot in _of(paused, Snapshot)] == snapshots
+    assert of(paused, StepMetrics) == of(whole, StepMetrics)[first:step]
+    assert [snapshot.step for snapshot in of(paused, Snapshot)] == snapshots
     last = [begun[first]] if resumed_from else []
-    last = [*last, *_of(paused, Snapshot)]
-    again = _train(blobs, tiny_model, "again", resume_from=last[-1] if last else None)
+    last = [*last, *of(paused, Snapshot)]
+    again = train(blobs, tiny_model, "again", resume_from=last[-1] if last else None)
     assert again[0] == RunStarted(8, step + 1)
-    assert _of(again, StepMetrics) == _of(whole, StepMetrics)[step:]
-    ends = [_of(reports, EpochCheckpoint)[-1].adapter for reports in (whole, again)]
-    assert _files(blobs, ends[0]) == _files(blobs, ends[1])
+    assert of(again, StepMetrics) == of(whole, StepMetrics)[step:]
+    ends = [of(reports, EpochCheckpoint)[-1].adapter for reports in (whole, again)]
+    assert files(blobs, ends[0]) == files(blobs, ends[1])
     assert again[-1] == whole[-1]
 
 
 def test_a_pause_after_the_last_step_comes_too_late(
     tiny_model: Path, blobs: LocalBlobStore
 ) -> None:
-    _put(blobs, "train", TOY)
-    reports = _train(blobs, tiny_model, "out", pause_at=8)
+    put(blobs, "train", TOY)
+    reports = train(blobs, tiny_model, "out", pause_at=8)
     assert isinstance(reports[-1], RunFinished)
-    assert not _of(reports, RunPaused)
+    assert not of(reports, RunPaused)
 
 
 def test_a_batch_computed_in_parts_teaches_the_same(
     tiny_model: Path, blobs: LocalBlobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _put(blobs, "train", TOY)
+    put(blobs, "train", TOY)
     losses = []
     for most in (4096, 100):  # the seven examples have 308 tokens
         monkeypatch.setattr(loop, "MICRO_BATCH_TOKENS", most)
-        reports = _train(blobs, tiny_model, f"run-{most}", epochs=4, batch_size=7, rate=2e-2)
-        losses.append([m.train_loss for m in _of(reports, StepMetrics)])
+        reports = train(blobs, tiny_model, f"run-{most}", epochs=4, batch_size=7, rate=2e-2)
+        losses.append([m.train_loss for m in of(reports, StepMetrics)])
     whole, parts = losses
     assert parts == pytest.approx(whole, abs=0.05)
     assert whole[0] - whole[-1] > 0.5
@@ -322,39 +257,39 @@ def test_a_batch_computed_in_parts_teaches_the_same(
 def test_a_seed_gives_its_own_bytes_again_and_again(
     tiny_model: Path, blobs: LocalBlobStore
 ) -> None:
-    _put(blobs, "train", TOY)
+    put(blobs, "train", TOY)
     first, again, other = (
-        _of(_train(blobs, tiny_model, f"run-{n}", epochs=1, seed=seed), EpochCheckpoint)[0].adapter
+        of(train(blobs, tiny_model, f"run-{n}", epochs=1, seed=seed), EpochCheckpoint)[0].adapter
         for n, seed in enumerate((3, 3, 4))
     )
-    assert _files(blobs, first) == _files(blobs, again)
+    assert files(blobs, first) == files(blobs, again)
     assert first.digest == again.digest != other.digest
 
 
 def test_a_run_that_diverges_fails_by_name_and_reports_nothing_more(
     tiny_model: Path, blobs: LocalBlobStore
 ) -> None:
-    _put(blobs, "train", TOY)
-    reports = _train(blobs, tiny_model, "out", batch_size=4, epochs=4, rate=1e30)
+    put(blobs, "train", TOY)
+    reports = train(blobs, tiny_model, "out", batch_size=4, epochs=4, rate=1e30)
     failed = reports[-1]
     assert isinstance(failed, RunFailed)
     assert failed.code == "non_finite_loss"
     assert "learning_rate_multiplier" in failed.message
-    steps = _of(reports, StepMetrics)
+    steps = of(reports, StepMetrics)
     assert [m.step for m in steps] == list(range(1, len(steps) + 1))
     assert len(steps) < 8
     assert f"step {len(steps) + 1}" in failed.message
-    assert len(_of(reports, RunFailed)) == 1
-    assert not _of(reports, RunFinished)
+    assert len(of(reports, RunFailed)) == 1
+    assert not of(reports, RunFinished)
 
 
 def test_answers_of_weight_zero_teach_nothing(tiny_model: Path, blobs: LocalBlobStore) -> None:
-    _put(blobs, "train", [_turns(f"question {n}", "the answer", weight=0) for n in range(4)])
-    reports = _train(blobs, tiny_model, "out", epochs=1)
+    put(blobs, "train", [turns(f"question {n}", "the answer", weight=0) for n in range(4)])
+    reports = train(blobs, tiny_model, "out", epochs=1)
     assert [type(report) for report in reports][-1] is RunFinished
-    assert [m.train_loss for m in _of(reports, StepMetrics)] == [0.0, 0.0]
-    (checkpoint,) = _of(reports, EpochCheckpoint)
-    tensors = load(_files(blobs, checkpoint.adapter)[0])
+    assert [m.train_loss for m in of(reports, StepMetrics)] == [0.0, 0.0]
+    (checkpoint,) = of(reports, EpochCheckpoint)
+    tensors = load(files(blobs, checkpoint.adapter)[0])
     ups = [tensor for name, tensor in tensors.items() if "lora_B" in name]
     assert len(ups) == 14
     assert not any(tensor.any() for tensor in ups)
@@ -363,40 +298,40 @@ def test_answers_of_weight_zero_teach_nothing(tiny_model: Path, blobs: LocalBlob
 def test_tuning_a_tuned_model_starts_with_its_loss_and_its_rank(
     tiny_model: Path, blobs: LocalBlobStore
 ) -> None:
-    _put(blobs, "train", TOY)
+    put(blobs, "train", TOY)
     weights = random_adapter(tiny_model, 1, rank=5, alpha=10.0)
     parent = store(blobs, "parent", weights)
-    reports = _train(blobs, tiny_model, "out", epochs=1, batch_size=7, start_from=parent)
+    reports = train(blobs, tiny_model, "out", epochs=1, batch_size=7, start_from=parent)
     wanted = _mean_loss(merged_model(tiny_model, weights), tiny_model, TOY)
     assert abs(wanted - _mean_loss(plain_model(tiny_model), tiny_model, TOY)) > 0.2
-    assert _of(reports, StepMetrics)[0].train_loss == pytest.approx(wanted, abs=0.05)
-    (checkpoint,) = _of(reports, EpochCheckpoint)
-    config = orjson.loads(_files(blobs, checkpoint.adapter)[1])
+    assert of(reports, StepMetrics)[0].train_loss == pytest.approx(wanted, abs=0.05)
+    (checkpoint,) = of(reports, EpochCheckpoint)
+    config = orjson.loads(files(blobs, checkpoint.adapter)[1])
     assert (config["r"], config["lora_alpha"]) == (5, 10.0)
 
 
 def test_a_parent_that_is_not_the_one_published_is_refused(
     tiny_model: Path, blobs: LocalBlobStore
 ) -> None:
-    _put(blobs, "train", TOY)
+    put(blobs, "train", TOY)
     parent = store(blobs, "parent", random_adapter(tiny_model, 1))
     data = blobs.read(f"parent/{WEIGHTS}")
     blobs.put(f"parent/{WEIGHTS}", data[:-1] + bytes([data[-1] ^ 1]))
     with pytest.raises(BadAdapter, match="not the one published"):
-        _train(blobs, tiny_model, "out", start_from=parent)
+        train(blobs, tiny_model, "out", start_from=parent)
     assert not list(blobs.keys("out"))
 
 
 def test_a_run_says_what_its_bytes_depend_on(tiny_model: Path, blobs: LocalBlobStore) -> None:
-    _put(blobs, "train", TOY)
-    _put(blobs, "held", TOY[:2])
+    put(blobs, "train", TOY)
+    put(blobs, "held", TOY[:2])
     digests = [hashlib.sha256(blobs.read(key)).hexdigest() for key in ("train", "held")]
     weights = random_adapter(tiny_model, 5)
     parent = store(blobs, "p/parent", weights)
     told = []
     cases: list[dict[str, Any]] = [{"validation_key": "held", "start_from": parent}, {}]
     for others in cases:
-        (started,) = _of(_train(blobs, tiny_model, "out", epochs=1, **others), RunStarted)
+        (started,) = of(train(blobs, tiny_model, "out", epochs=1, **others), RunStarted)
         assert started.made_with is not None
         told.append(started.made_with)
     whole, plain = told
@@ -415,10 +350,10 @@ def test_two_runs_that_say_the_same_have_adapters_of_one_digest(
     ends = []
     for name in ("one", "other"):  # with nothing in common on disk
         blobs = LocalBlobStore(tmp_path / name)
-        _put(blobs, "train", TOY)
-        reports = _train(blobs, tiny_model, "out")
-        (started,) = _of(reports, RunStarted)
-        digests = [checkpoint.adapter.digest for checkpoint in _of(reports, EpochCheckpoint)]
+        put(blobs, "train", TOY)
+        reports = train(blobs, tiny_model, "out")
+        (started,) = of(reports, RunStarted)
+        digests = [checkpoint.adapter.digest for checkpoint in of(reports, EpochCheckpoint)]
         ends.append((started.made_with, digests))
     assert ends[0] == ends[1]
     assert ends[0][0] is not None
@@ -430,158 +365,17 @@ def test_a_resumed_run_reads_the_cache_of_the_first(
     tiny_model: Path, blobs: LocalBlobStore, monkeypatch: pytest.MonkeyPatch, beta: float | None
 ) -> None:
     if beta is None:
-        _put(blobs, "train", TOY)
+        put(blobs, "train", TOY)
     else:
-        _put_pairs(blobs, "train", 7)
-    first = _train(blobs, tiny_model, "out/attempt-1", pause_at=3, beta=beta)
-    (snapshot,) = _of(first, Snapshot)
+        put_pairs(blobs, "train", 7)
+    first = train(blobs, tiny_model, "out/attempt-1", pause_at=3, beta=beta)
+    (snapshot,) = of(first, Snapshot)
 
     def refuse(*args: object) -> None:
         raise AssertionError("a line was rendered again")
 
     monkeypatch.setattr(ChatRenderer, "line", refuse)
-    again = _train(blobs, tiny_model, "out/attempt-2", resume_from=snapshot, beta=beta)
+    again = train(blobs, tiny_model, "out/attempt-2", resume_from=snapshot, beta=beta)
     assert isinstance(again[-1], RunFinished)
     with pytest.raises(AssertionError, match="rendered again"):
-        _train(blobs, tiny_model, "other/attempt-1", beta=beta)
-
-
-# ---- preferences
-
-
-def _put_pairs(blobs: LocalBlobStore, key: str, count: int) -> None:
-    """Write pairs, as long as the lines of TOY, of which the answer that agrees is preferred."""
-    lines = [
-        {
-            "input": {"messages": turns[:1]},
-            "preferred_output": [{"role": "assistant", "content": "yes, of course"}],
-            "non_preferred_output": [{"role": "assistant", "content": "no"}],
-        }
-        for turns in TOY[:count]
-    ]
-    blobs.put(key, b"".join(orjson.dumps(line) + b"\n" for line in lines))
-
-
-def _odds(model: Any, base: Path) -> list[float]:
-    """Return by how much the preferred answer is likelier, for each pair, by transformers."""
-    renderer = ChatRenderer.load(base)
-    odds = []
-    for turns in TOY:
-        scores = []
-        for answer in ("yes, of course", "no"):
-            messages = [turns[0], {"role": "assistant", "content": answer}]
-            rendered = renderer.example(messages)
-            every = log_probabilities(model, rendered.token_ids)
-            pairs = zip(every, rendered.supervised[1:], strict=True)
-            scores.append(sum(score for score, learned in pairs if learned))
-        odds.append(scores[0] - scores[1])
-    return odds
-
-
-def test_preferences_are_learned_with_rewards_at_every_step(
-    tiny_model: Path, blobs: LocalBlobStore
-) -> None:
-    _put_pairs(blobs, "train", 7)
-    _put_pairs(blobs, "held", 3)
-    reports = _train(
-        blobs, tiny_model, "out", epochs=4, batch_size=2, beta=0.2, validation_key="held"
-    )
-    epoch = [StepMetrics] * 4 + [EpochCheckpoint, Snapshot]
-    assert [type(report) for report in reports] == [RunStarted, *epoch * 4, RunFinished]
-    metrics, last = _of(reports, StepMetrics), _of(reports, EpochCheckpoint)[-1]
-    # Nothing is learned yet: all rewards are nought, and the loss is that of a guess.
-    assert metrics[0].train_loss == pytest.approx(math.log(2), abs=0.01)
-    assert metrics[0].train_reward_margin == pytest.approx(0, abs=0.02)
-    assert metrics[-1].train_loss < 0.1
-    assert metrics[-1].train_reward_accuracy == 1.0
-    for one in metrics:
-        assert one.train_chosen_reward is not None
-        assert one.train_rejected_reward is not None
-        wanted = one.train_chosen_reward - one.train_rejected_reward
-        assert one.train_reward_margin == pytest.approx(wanted)
-    assert [m.step for m in metrics if m.full_valid_reward_margin is not None] == [4, 8, 12, 16]
-    assert [m.step for m in metrics if m.valid_reward_accuracy is not None] == list(range(1, 17))
-    shapes = load_base(tiny_model, plain_model(tiny_model).dtype).shapes()
-    weights = adapter_file.read(*_files(blobs, last.adapter), shapes, 16)
-    before = _odds(plain_model(tiny_model), tiny_model)
-    after = _odds(merged_model(tiny_model, weights), tiny_model)
-    margins = [0.2 * (now - then) for now, then in zip(after, before, strict=True)]
-    assert metrics[-1].full_valid_reward_margin == pytest.approx(sum(margins[:3]) / 3, abs=0.2)
-    losses = [math.log(1 + math.exp(-margin)) for margin in margins[:3]]
-    assert metrics[-1].full_valid_loss == pytest.approx(sum(losses) / 3, abs=0.02)
-    # A line is billed with its question once and both answers. A turn is its role, its content and
-    # four more; of the second answer's, all up to the content stands in the first's too.
-    asked = sum(len("user") + len(turns[0]["content"]) + 4 for turns in TOY)
-    answers = 7 * (len("assistant") + 4 + len("yes, of course") + len("no") + 2)
-    assert reports[-1] == RunFinished(4 * (asked + answers))
-
-
-def test_a_resumed_run_of_preferences_writes_the_bytes_of_the_uninterrupted_one(
-    tiny_model: Path, blobs: LocalBlobStore
-) -> None:
-    _put_pairs(blobs, "train", 7)
-    _put_pairs(blobs, "held", 2)
-    parent = store(blobs, "parent", random_adapter(tiny_model, 1, rank=5, alpha=10.0))
-    options: dict[str, Any] = {"beta": 0.1, "validation_key": "held", "start_from": parent}
-    whole = _train(blobs, tiny_model, "whole", snapshot_s=ALWAYS, **options)
-    snapshots = {snapshot.step: snapshot for snapshot in _of(whole, Snapshot)}
-    last = _of(whole, EpochCheckpoint)[-1].adapter
-    for step in (1, 4, 7):
-        again = _train(blobs, tiny_model, f"again-{step}", resume_from=snapshots[step], **options)
-        assert again[0] == RunStarted(8, step + 1)
-        assert _of(again, StepMetrics) == _of(whole, StepMetrics)[step:]
-        assert _files(blobs, _of(again, EpochCheckpoint)[-1].adapter) == _files(blobs, last)
-        assert again[-1] == whole[-1]
-    # Killed before any snapshot, it begins anew.
-    anew = _train(blobs, tiny_model, "anew", **options)
-    assert _files(blobs, _of(anew, EpochCheckpoint)[-1].adapter) == _files(blobs, last)
-    assert _of(anew, StepMetrics) == _of(whole, StepMetrics)
-
-
-def test_preferences_are_measured_against_the_tuned_model_that_training_starts_from(
-    tiny_model: Path, blobs: LocalBlobStore
-) -> None:
-    _put_pairs(blobs, "train", 7)
-    weights = random_adapter(tiny_model, 1)
-    parent = store(blobs, "parent", weights)
-    reports = _train(
-        blobs, tiny_model, "out", epochs=1, batch_size=7, rate=0.0, beta=0.3, start_from=parent
-    )
-    (metrics,) = _of(reports, StepMetrics)
-    odds = _odds(merged_model(tiny_model, weights), tiny_model)
-    of_base = _odds(plain_model(tiny_model), tiny_model)
-    assert sum(odds) - sum(of_base) != pytest.approx(0, abs=7)  # a margin of 0.3 and more
-    assert metrics.train_loss == pytest.approx(math.log(2), abs=0.01)
-    assert metrics.train_reward_margin == pytest.approx(0, abs=0.05)
-
-
-def test_a_pause_while_the_reference_is_computed_ends_the_run_before_its_first_step(
-    tiny_model: Path, blobs: LocalBlobStore
-) -> None:
-    _put_pairs(blobs, "train", 7)
-    reports = _train(blobs, tiny_model, "out", beta=0.1, pause_at=0)
-    assert reports == [RunStarted(8, 1), RunPaused()]
-    assert not list(blobs.keys("out"))
-
-
-def test_pairs_computed_in_parts_teach_the_same(
-    tiny_model: Path, blobs: LocalBlobStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _put_pairs(blobs, "train", 7)
-    losses = []
-    for most in (4096, 150):  # the longest pair has 108 tokens
-        monkeypatch.setattr(loop, "MICRO_BATCH_TOKENS", most)
-        reports = _train(blobs, tiny_model, f"run-{most}", epochs=4, batch_size=7, beta=0.1)
-        losses.append([m.train_loss for m in _of(reports, StepMetrics)])
-    whole, parts = losses
-    assert parts == pytest.approx(whole, abs=0.02)
-    assert whole[0] - whole[-1] > 0.2
-
-
-def test_preferences_that_diverge_fail_by_name(tiny_model: Path, blobs: LocalBlobStore) -> None:
-    _put_pairs(blobs, "train", 7)
-    reports = _train(blobs, tiny_model, "out", epochs=4, rate=1e30, beta=0.1)
-    failed = reports[-1]
-    assert isinstance(failed, RunFailed)
-    assert failed.code == "non_finite_loss"
-    assert not _of(reports, RunFinished)
+        train(blobs, tiny_model, "other/attempt-1", beta=beta)

@@ -78,8 +78,7 @@ inline std::pair<at::Tensor, at::Tensor> whole_numbers(const at::Tensor& groups)
   };
   auto [whole, scale, error] = with(turned.abs().amax(2, true) / 127);
   const at::Tensor level = (groups.amax(2, true) - groups.amin(2, true)) / (15 * kGroup);
-  for (const int parts : {1, 2}) {
-    if (!turns) break;
+  for (int parts = 1; turns && parts <= 2; parts++) {
     const auto [other, its_scale, its_error] = with(level / parts);
     const at::Tensor better = its_error < error;
     whole = at::where(better, other, whole);
