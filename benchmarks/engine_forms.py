@@ -10,8 +10,7 @@ from tunery.engine.seats import Limits
 from tunery.model import native
 from tunery.model.base import compute_dtype, load_base
 from tunery.settings import Settings
-from tunery.wiring.engine import native_folder
-from tunery.wiring.storage import open_directory, renderer_of
+from tunery.wiring.storage import native_folder, open_directory, renderer_of
 
 FORMS = ("torch", "native", "eight")
 

@@ -60,6 +60,7 @@ TRICKS = (
     "packing",
     "sharing",
     "fused-layers",
+    "native-operations",
     "grouped-attention",
 )
 ON_REQUEST = ("trl-fp32",)

@@ -40,7 +40,7 @@ from tunery.storage.blobs import LocalBlobStore
 from tunery.training.adapter import ALPHA, RANK, LearnedAdapter
 from tunery.training.cache_folder import CacheFolder
 from tunery.training.loop import LocalTrainer, learning_rate_at
-from tunery.wiring.storage import open_directory, renderer_of
+from tunery.wiring.storage import native_folder, open_directory, renderer_of
 
 EPOCHS, BATCH, EVERY, SEED = 2, 4, 25, 1
 WITHIN = 0.01
@@ -129,7 +129,9 @@ def own(course: Course, folder: Path) -> list[float]:
     blobs.put("train.jsonl", course.lines)
     caches = CacheFolder(folder / "caches", 2**30)
     base = course.base
-    trainer = LocalTrainer(blobs, Path(base.path), base.learning_rate, 0, 1e9, caches)
+    trainer = LocalTrainer(
+        blobs, Path(base.path), base.learning_rate, 0, 1e9, caches, native_folder(Settings())
+    )
     snapshots: dict[int, Snapshot] = {}
     taken = 0
 

@@ -31,14 +31,14 @@ from tunery.datasets.batches import Example
 from tunery.domain.jobs import Hyperparameters, Snapshot, StepMetrics
 from tunery.domain.models import BaseModel
 from tunery.domain.ports.training import RunFailed, RunStarted, TrainingReport, TrainingRun
-from tunery.model import adapter_file, attention
+from tunery.model import adapter_file, attention, operations
 from tunery.model.base import BaseNetwork
 from tunery.settings import Settings
 from tunery.storage.blobs import LocalBlobStore
 from tunery.training import adapter, loop, methods, packing, sft
 from tunery.training.cache_folder import CacheFolder
 from tunery.training.losses import Loss
-from tunery.wiring.storage import open_directory
+from tunery.wiring.storage import native_folder, open_directory
 
 BatchLoss = Callable[[BaseNetwork, Sequence[Example]], Loss | None]
 _IGNORED = -100
@@ -137,6 +137,11 @@ def without_fused_layers() -> None:
     swap(adapter, "fusable", lambda config: False)
 
 
+def without_native_operations() -> None:
+    """What stands between products computed in torch, an operation at a time."""
+    swap(loop, "operations_for", lambda *choice: operations.TORCH)
+
+
 def without_grouped_attention() -> None:
     """Attention by torch's scaled_dot_product_attention at every length, not by our products."""
     swap(attention, "_LONG", 0)
@@ -149,6 +154,7 @@ SWITCHES: dict[str, Callable[[], None]] = {
     "packing": without_packing,
     "sharing": without_sharing,
     "fused-layers": without_fused_layers,
+    "native-operations": without_native_operations,
     "grouped-attention": without_grouped_attention,
 }
 
@@ -164,16 +170,20 @@ def count() -> None:
         COUNTER.step.supervised += sum(one.learned for one in examples)
         return loss(network, examples)
 
-    def counted_hidden(network: BaseNetwork, token_ids: Tensor, layout: Any) -> Tensor:
+    def counted_hidden(
+        network: BaseNetwork, token_ids: Tensor, layout: Any, rows: Tensor | None = None
+    ) -> Tensor:
         COUNTER.step.computed += token_ids.shape[0]
+        if rows is not None and network.decoder.trained is not None:
+            COUNTER.step.left_out += token_ids.shape[0] - rows.shape[0]
         seen = layout.shared + layout.longest
         COUNTER.step.squares += layout.sequences * layout.longest * seen + layout.shared**2
-        found: Tensor = hidden(network, token_ids, layout)
+        found: Tensor = hidden(network, token_ids, layout, rows)
         return found
 
-    def counted_logits(hidden: Tensor, head: Tensor, targets: Tensor) -> Loss:
+    def counted_logits(hidden: Tensor, *others: Any) -> Loss:
         COUNTER.step.logits += hidden.shape[0]
-        found: Loss = logits(hidden, head, targets)
+        found: Loss = logits(hidden, *others)
         return found
 
     swap(methods, "batch_loss", counted_loss)
@@ -215,7 +225,9 @@ def measure(options: argparse.Namespace, base: BaseModel, blobs: LocalBlobStore)
         output_prefix="attempt-1",
     )
     caches = CacheFolder(options.out.with_name(f"{options.out.name}-caches"), 2**30)
-    trainer = loop.LocalTrainer(blobs, Path(base.path), base.learning_rate, 0, 1e9, caches)
+    trainer = loop.LocalTrainer(
+        blobs, Path(base.path), base.learning_rate, 0, 1e9, caches, native_folder(Settings())
+    )
     trainer.train(run, report, lambda: len(steps) >= options.steps)
     most = peak_bytes()
     save(blobs.read(snapshots[-1].key), base, options.out)

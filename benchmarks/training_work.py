@@ -7,6 +7,7 @@ linears (B rows of L where they are padded), u of which logits are made:
 
     linears    2 N t forward, 2 N t backward: no gradient of a frozen weight is computed
     A and B    2 n t forward, 4 n t backward
+               less the last layer's after attention, for tokens of which no logits are made
     attention  4 B L^2 H D a layer forward, 8 backward: whole squares, masked halves included
     logits     2 V K u forward, 2 V K u backward
     again      the forward parts of linears, A and B, and attention where they are computed anew
@@ -27,6 +28,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+_BEFORE_ATTENTION = ("q_proj", "k_proj", "v_proj")
+
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
@@ -37,6 +40,8 @@ class Sizes:
     head: int  # V x K
     layers: int
     attention: int  # H x D
+    tail: int  # of N, those of the last layer that follow attention
+    adapter_tail: int  # of n
 
 
 @dataclass(slots=True)
@@ -50,6 +55,7 @@ class Step:
     computed: int = 0  # t
     squares: int = 0  # B x L^2
     logits: int = 0  # u
+    left_out: int = 0  # of t, those that the last layer computes no further than attention
     again: bool = False  # the network's forward pass is computed twice
     logits_again: bool = False
 
@@ -59,6 +65,8 @@ class Step:
         network += 4 * self.squares * sizes.attention * sizes.layers
         backward = 2 * (sizes.linears + 2 * sizes.adapter) * self.computed
         backward += 8 * self.squares * sizes.attention * sizes.layers
+        network -= 2 * (sizes.tail + sizes.adapter_tail) * self.left_out
+        backward -= 2 * (sizes.tail + 2 * sizes.adapter_tail) * self.left_out
         logits = 2 * sizes.head * self.logits
         forward = network * (2 if self.again else 1) + logits * (2 if self.logits_again else 1)
         return float(forward + backward + logits)
@@ -67,8 +75,9 @@ class Step:
 def total(steps: list[Step]) -> Step:
     """Return the sum."""
     whole = Step(again=steps[0].again, logits_again=steps[0].logits_again)
-    for name in ("seconds", "processor_s", "tokens", "supervised", "computed", "squares", "logits"):
-        setattr(whole, name, sum(getattr(step, name) for step in steps))
+    for name in Step.__slots__:
+        if not isinstance(getattr(whole, name), bool):
+            setattr(whole, name, sum(getattr(step, name) for step in steps))
     return whole
 
 
@@ -96,7 +105,13 @@ def cores() -> int:
 
 def sizes_of(network: Any, rank: int) -> Sizes:
     """Return the sizes of a loaded base."""
-    shapes = network.shapes().values()
+    named = network.shapes()
+    shapes = named.values()
+    last = [
+        shape
+        for name, shape in named.items()
+        if f".layers.{network.layers - 1}." in f".{name}" and name[-6:] not in _BEFORE_ATTENTION
+    ]
     config = network.decoder.inner.config
     return Sizes(
         linears=sum(outputs * inputs for outputs, inputs in shapes),
@@ -104,6 +119,8 @@ def sizes_of(network: Any, rank: int) -> Sizes:
         head=network.head.weight.numel(),
         layers=network.layers,
         attention=config.num_attention_heads * network.head_size,
+        tail=sum(outputs * inputs for outputs, inputs in last),
+        adapter_tail=sum(rank * (outputs + inputs) for outputs, inputs in last),
     )
 
 

@@ -116,6 +116,10 @@ class TrainingSettings(BaseModel):
     nice: int = Field(
         0, ge=0, le=19, description="niceness of a run: each step gives a tenth more to serving"
     )
+    native: Literal["auto", "off"] = Field(
+        "auto",
+        description="compile native operations where that can be done, or compute in torch alone",
+    )
     snapshot_s: float = Field(60.0, gt=0, description="seconds between resume points")
     token_cache_bytes: int = Field(
         16 * 2**30,

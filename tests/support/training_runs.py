@@ -57,12 +57,13 @@ def train(
     seed: int = 3,
     pause_at: int | None = None,
     beta: float | None = None,
+    native: Path | None = None,
     **others: Any,
 ) -> list[TrainingReport]:
     """Train on the blob "train" with every number given, and return the reports.
 
     With `pause_at`, a pause is wanted once so many steps were reported. With `beta`, the file is of
-    preferences.
+    preferences. `native` is where native operations are kept, if they are to be used.
     """
     reports: list[TrainingReport] = []
     run = TrainingRun(
@@ -81,7 +82,7 @@ def train(
         return pause_at is not None and len(of(reports, StepMetrics)) >= pause_at
 
     caches = CacheFolder(blobs._root / "tokens", 2**30)
-    trainer = LocalTrainer(blobs, base, rate / 2, 1, snapshot_s, caches)
+    trainer = LocalTrainer(blobs, base, rate / 2, 1, snapshot_s, caches, native)
     trainer.train(run, reports.append, pause_wanted)
     return reports
 

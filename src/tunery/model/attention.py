@@ -21,7 +21,7 @@ from tunery.model.autograd import apply
 from tunery.model.memory import Pages
 
 NAME = "tunery"
-_ROUND_TOKENS = 32
+ROUND_TOKENS = 32
 _ROUND_KEYS = 32  # windows into the cache have few lengths as well
 _LONG = 768  # from this length on, keeping the probabilities costs more than computing them again
 _HIDDEN = -1e4  # added to the score of a key that is not seen
@@ -80,7 +80,7 @@ class PackedLayout:
         own = [length - shared for length in lengths]
         self.sequences, self.shared, self.longest = len(own), shared, max(own)
         tokens, places = sum(own), self.sequences * self.longest
-        self.padding = -(shared + tokens) % _ROUND_TOKENS
+        self.padding = -(shared + tokens) % ROUND_TOKENS
         starts = [sum(own[:i]) for i in range(len(own))]
         columns = torch.arange(self.longest)
         self._gather = torch.cat(
@@ -103,6 +103,23 @@ class PackedLayout:
         self.positions = torch.cat(
             [torch.arange(shared), *(shared + columns[:length] for length in own), nothing]
         )
+        self.spans = torch.tensor([[shared + start for start in starts], own])
+        """Where each sequence's own tokens start in the row, and how many they are, [2, B]."""
+        self.shared_span = torch.tensor([[0], [shared]])
+        owners = torch.arange(self.sequences).repeat_interleave(self.spans[1])
+        self.places = torch.stack(
+            [
+                torch.cat([torch.full((shared,), self.sequences), owners, nothing - 1]),
+                torch.cat([torch.arange(shared), used % self.longest, nothing]),
+            ]
+        )
+        """The sequence that each token is of, B for what is shared and -1 for none; and its place
+        among that sequence's own, [2, T]."""
+
+    @property
+    def is_long(self) -> bool:
+        """Return whether attention's probabilities are computed again rather than kept."""
+        return self.shared + self.longest > _LONG
 
     def attend(
         self, layer: int, query_HTD: Tensor, key_KTD: Tensor, value_KTD: Tensor, scale: float
@@ -121,7 +138,7 @@ class PackedLayout:
         heads = packed.shape[1] // size
         rows = apply(_Gather, packed, self._gather, self._ungather).view(B, L, heads, size)
         first = packed[:P].view(1, P, heads, size)
-        if P + L > _LONG:
+        if self.is_long:
             whole = rows if not P else torch.cat([first.expand(B, -1, -1, -1), rows], 1)
             out = self._streamed(whole, key_heads, scale)
             beginning, out = out[0, :P], out[:, P:].reshape(B * L, -1)

@@ -15,6 +15,7 @@ from transformers.utils import logging
 
 from tunery.model import attention
 from tunery.model.fused import ROUND_ROWS, FusedDecoder
+from tunery.model.operations import TORCH, Operations
 from tunery.model.trained import TrainedDecoder
 
 
@@ -49,19 +50,22 @@ class BaseNetwork:
         fused = self.decoder.fused
         return ROUND_ROWS if fused is None else fused.round_rows
 
-    def hidden(self, token_ids_T: Tensor, layout: Any) -> Tensor:
-        """Return the last hidden states, [T, hidden], of one row of tokens."""
-        fused = self.decoder.fused or self.decoder.trained
-        if fused is not None:
-            return fused.hidden(token_ids_T, layout)
-        out = self.decoder(
-            input_ids=token_ids_T[None],
-            position_ids=layout.positions[None],
-            use_cache=False,
-            layout=layout,
-        )
-        hidden: Tensor = out.last_hidden_state[0]
-        return hidden.to(self.dtype)
+    def hidden(self, token_ids_T: Tensor, layout: Any, rows: Tensor | None = None) -> Tensor:
+        """Return the last hidden states, [T, hidden], of one row of tokens; or of `rows` of it."""
+        decoder = self.decoder
+        if decoder.trained is not None:
+            return decoder.trained.hidden(token_ids_T, layout, rows)
+        if decoder.fused is not None:
+            hidden = decoder.fused.hidden(token_ids_T, layout)
+        else:
+            out = decoder(
+                input_ids=token_ids_T[None],
+                position_ids=layout.positions[None],
+                use_cache=False,
+                layout=layout,
+            )
+            hidden = out.last_hidden_state[0].to(self.dtype)
+        return hidden if rows is None else hidden.index_select(0, rows)
 
 
 def compute_dtype() -> torch.dtype:
@@ -118,7 +122,8 @@ def _to_float(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
 class Decoder(nn.Module):
     """The decoder, with its modules found under the whole model's names, as PEFT writes them.
 
-    `fused` for serving or `trained` for training, once it is set, computes in the modules' place.
+    `fused` for serving or `trained` for training, once it is set, computes in the modules' place;
+    `operations` are what training computes between products.
     """
 
     def __init__(self, model: nn.Module, decoder: nn.Module, prefix: str) -> None:
@@ -127,6 +132,7 @@ class Decoder(nn.Module):
         self.prefix = prefix
         self.fused: FusedDecoder | None = None
         self.trained: TrainedDecoder | None = None
+        self.operations: Operations = TORCH
         self._decoder = [decoder]  # in a list, so that it is not registered twice
 
     @property

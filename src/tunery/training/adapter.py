@@ -1,5 +1,6 @@
 """The adapter being learned: made over a base, saved and loaded, stepped by AdamW."""
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,10 +14,12 @@ from tunery.model.adapter_file import AdapterWeights
 from tunery.model.base import BaseNetwork, linear, replace
 from tunery.model.fused import fusable
 from tunery.model.lora import TrainedLinear
+from tunery.model.operations import TORCH, Operations
 from tunery.model.trained import TrainedDecoder
 
 RANK, ALPHA = 16, 32.0
 MAX_GRADIENT_NORM = 1.0
+_ARITHMETIC = "arithmetic"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +34,17 @@ class LearnedAdapter:
 
     @classmethod
     def over(
-        cls, network: BaseNetwork, *, seed: int, start_from: AdapterWeights | None
+        cls,
+        network: BaseNetwork,
+        *,
+        seed: int,
+        start_from: AdapterWeights | None,
+        operations: Operations = TORCH,
     ) -> "LearnedAdapter":
         """Put a trained linear in the place of each of the base's.
 
-        With `start_from`, its weights are where learning begins, and its rank is kept.
+        With `start_from`, its weights are where learning begins, and its rank is kept. `operations`
+        are what is computed between products, where the base is one that takes them.
         """
         rank = RANK if start_from is None else start_from.rank
         alpha = ALPHA if start_from is None else start_from.alpha
@@ -54,7 +63,8 @@ class LearnedAdapter:
             inner = {
                 name.removeprefix(f"{network.decoder.prefix}."): layers[name] for name in layers
             }
-            network.decoder.trained = TrainedDecoder(network.decoder.inner, inner)
+            network.decoder.trained = TrainedDecoder(network.decoder.inner, inner, operations)
+            network.decoder.operations = operations
         parameters = [p for layer in layers.values() for p in (layer.down, layer.up)]
         optimizer = torch.optim.AdamW(parameters, lr=0.0, weight_decay=0.0, fused=True)
         return cls(layers, optimizer, network.dtype, rank, alpha)
@@ -89,10 +99,11 @@ class LearnedAdapter:
             },
         )
 
-    def state(self, beside: Mapping[str, Tensor] | None = None) -> bytes:
+    def state(self, arithmetic: str, beside: Mapping[str, Tensor] | None = None) -> bytes:
         """Return masters and moments, all a run needs to go on as if it had not stopped.
 
-        Tensors of the run's own, under names that no layer has, are kept `beside` them.
+        Tensors of the run's own, under names that no layer has, are kept `beside` them, and what
+        it computes in.
         """
         tensors: dict[str, Tensor] = {} if beside is None else dict(beside)
         state: dict[Tensor, dict[str, Any]] = self.optimizer.state
@@ -101,7 +112,7 @@ class LearnedAdapter:
                 tensors[f"{name}.{part}"] = parameter.detach()
                 for key, value in state.get(parameter, {}).items():
                     tensors[f"{name}.{part}.{key}"] = value
-        return save(tensors)
+        return save(tensors, {_ARITHMETIC: arithmetic})
 
     def restore(self, data: bytes) -> dict[str, Tensor]:
         """Take up what `state` gave, and return all tensors that are in it."""
@@ -118,3 +129,9 @@ class LearnedAdapter:
                 if moments:
                     self.optimizer.state[parameter] = moments
         return tensors
+
+
+def arithmetic_of(state: bytes) -> str:
+    """Return what the run computes in that a state is of."""
+    size = int.from_bytes(state[:8], "little")  # safetensors: a length, JSON, the tensors
+    return str(json.loads(state[8 : 8 + size])["__metadata__"][_ARITHMETIC])

@@ -88,7 +88,8 @@ def score_answers(network: BaseNetwork, examples: Sequence[Example]) -> Scored:
     packed = pack(examples, network.dtype)
     if packed is None:
         return Scored(none.double(), none)
-    scores = token_log_probabilities(packed.hidden(network), network.head.weight, packed.targets)
+    hidden, operations = packed.hidden(network), network.decoder.operations
+    scores = token_log_probabilities(hidden, network.head.weight, packed.targets, operations)
     totals = scores.log_probabilities.new_zeros(len(examples))
     return Scored(
         totals.index_add(0, packed.owners, scores.log_probabilities),

@@ -30,7 +30,8 @@ from tunery.domain.ports.training import (
 )
 from tunery.model import adapter_file
 from tunery.model.base import BaseNetwork, compute_dtype, load_base
-from tunery.training.adapter import LearnedAdapter
+from tunery.training.adapter import LearnedAdapter, arithmetic_of
+from tunery.training.arithmetic import operations_for, told
 from tunery.training.cache_folder import CacheFolder
 from tunery.training.data import TrainingFile, load_examples
 from tunery.training.methods import objective_of
@@ -67,10 +68,13 @@ class LocalTrainer:
         threads: int,
         snapshot_s: float,
         caches: CacheFolder,
+        native_folder: Path | None = None,
     ) -> None:
+        """`native_folder` keeps native operations; None computes in torch alone."""
         self._blobs = blobs
         self._base = base
         self._caches = caches
+        self._native_folder = native_folder
         self._learning_rate = learning_rate
         self._snapshot_s = snapshot_s
         if threads:
@@ -128,23 +132,29 @@ class _Run:
             held_out = self._load(run.validation_key, renderer, cache)
             self.validation = self.objective.examples(held_out.examples)
             held_out_digest = held_out.digest
+        self.resumed = None if run.resume_from is None else self.blobs.read(run.resume_from.key)
+        before = None if self.resumed is None else arithmetic_of(self.resumed)
+        operations = operations_for(self.network, trainer._native_folder, before)
+        self.arithmetic = told(self.network, operations)
         self.made_with = made_with(
-            run, self.network.dtype, training.digest, held_out_digest, renderer.digest
+            run, self.arithmetic, training.digest, held_out_digest, renderer.digest
         )
         numbers = run.hyperparameters
         self.steps_per_epoch = steps_per_epoch(len(self.training), numbers.batch_size)
         self.total_steps = self.steps_per_epoch * numbers.n_epochs
         start_from = self._start_from()  # reads the base's shapes before its linears are replaced
-        self.adapter = LearnedAdapter.over(self.network, seed=run.seed, start_from=start_from)
+        self.adapter = LearnedAdapter.over(
+            self.network, seed=run.seed, start_from=start_from, operations=operations
+        )
 
     def go(self) -> None:
         """Train from the beginning, or from where an earlier attempt came to."""
         numbers, peak = self.run.hyperparameters, self.trainer._learning_rate
         peak *= numbers.learning_rate_multiplier
         done = 0
-        if self.run.resume_from is not None:
-            kept = self.adapter.restore(self.blobs.read(self.run.resume_from.key))
-            self.objective.take_up(kept)
+        if self.run.resume_from is not None and self.resumed is not None:
+            self.objective.take_up(self.adapter.restore(self.resumed))
+            self.resumed = None
             done = self.run.resume_from.step
         self.report(RunStarted(self.total_steps, done + 1, self.made_with))
         if self.run.resume_from is None and self.objective.is_relative and not self._prepare():
@@ -279,7 +289,7 @@ class _Run:
 
     def _snapshot(self, step: int) -> Snapshot:
         key = f"{self.run.output_prefix}/snapshot-{step}.safetensors"
-        self.blobs.put(key, self.adapter.state(self.objective.kept()))
+        self.blobs.put(key, self.adapter.state(self.arithmetic, self.objective.kept()))
         return Snapshot(step, key)
 
     def _load(self, key: str, renderer: ChatRenderer, cache: Path) -> TrainingFile:

@@ -1,4 +1,4 @@
-"""Losses computed from hidden states of the tokens that are learned, and of those only."""
+"""How likely the learned tokens are, from their hidden states: of those tokens only."""
 
 from typing import Any, NamedTuple, cast
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from tunery.model.autograd import apply
+from tunery.model.operations import TORCH, Operations
 
 _CHUNK = 512  # rows of logits in memory at a time: 512 x 49,152 float32 are 100 MB
 
@@ -17,17 +18,6 @@ class Loss(NamedTuple):
     correct: int
 
 
-def supervised_loss(hidden_NC: Tensor, head_VC: Tensor, targets_N: Tensor) -> Loss:
-    """Return the mean cross-entropy of `targets_N` under softmax(hidden head^T).
-
-    The gradient for `hidden_NC` is made in the forward pass, chunk by chunk, so that the logits
-    [N, V] never exist whole; the head is frozen and gets none.
-    """
-    outputs = apply(_ChunkedCrossEntropy, hidden_NC, head_VC, targets_N)
-    mean, correct = cast(tuple[Tensor, Tensor], outputs)
-    return Loss(mean, int(correct))
-
-
 class TokenScores(NamedTuple):
     """log p of each token in nats, and whether it was the model's first choice, [N]."""
 
@@ -35,12 +25,24 @@ class TokenScores(NamedTuple):
     correct: Tensor
 
 
-def token_log_probabilities(hidden_NC: Tensor, head_VC: Tensor, targets_N: Tensor) -> TokenScores:
+def supervised_loss(
+    hidden_NC: Tensor, head_VC: Tensor, targets_N: Tensor, operations: Operations = TORCH
+) -> Loss:
+    """Return the mean cross-entropy of `targets_N` under softmax(hidden head^T)."""
+    scores = token_log_probabilities(hidden_NC, head_VC, targets_N, operations)
+    mean = -scores.log_probabilities.double().mean()
+    return Loss(mean.float(), int(scores.correct.sum()))
+
+
+def token_log_probabilities(
+    hidden_NC: Tensor, head_VC: Tensor, targets_N: Tensor, operations: Operations = TORCH
+) -> TokenScores:
     """Return log softmax(hidden head^T) at `targets_N`, each token's own.
 
-    As with `supervised_loss`, the logits [N, V] never exist whole, and the head is frozen.
+    The gradient for `hidden_NC` is made in the forward pass, chunk by chunk, so that the logits
+    [N, V] never exist whole; the head is frozen and gets none.
     """
-    outputs = apply(_ChunkedLogProbabilities, hidden_NC, head_VC, targets_N)
+    outputs = apply(_ChunkedLogProbabilities, hidden_NC, head_VC, targets_N, operations)
     log_probabilities, correct = cast(tuple[Tensor, Tensor], outputs)
     return TokenScores(log_probabilities, correct)
 
@@ -49,61 +51,28 @@ class _ChunkedLogProbabilities(torch.autograd.Function):
     """log softmax(h W^T)[target] of each row; d/dh = (onehot - softmax) W, a row's by its own."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        count = hidden.shape[0]
+    def forward(
+        ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor, operations: Operations
+    ) -> tuple[Tensor, Tensor]:
         gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
-        exact = torch.promote_types(hidden.dtype, torch.float32)
-        scores = torch.empty(count, dtype=exact)
-        correct = torch.empty(count, dtype=torch.bool)
-        for start in range(0, count, _CHUNK):
+        likely, correct = list[Tensor](), list[Tensor]()
+        for start in range(0, hidden.shape[0], _CHUNK):
             rows = slice(start, start + _CHUNK)
-            logits = (hidden[rows] @ head.t()).to(exact)
-            wanted = targets[rows, None]
-            correct[rows] = logits.argmax(-1) == targets[rows]
-            normalizer = torch.logsumexp(logits, -1, keepdim=True)
-            scores[rows] = (logits.gather(1, wanted) - normalizer)[:, 0]
-            if gradient is not None:
-                missing = logits.sub_(normalizer).exp_().neg_()
-                missing.scatter_add_(1, wanted, torch.ones_like(normalizer))
-                gradient[rows] = missing.to(head.dtype) @ head
+            scored = operations.scored(
+                hidden[rows] @ head.t(), targets[rows], with_gradient=gradient is not None
+            )
+            likely.append(scored.log_probabilities)
+            correct.append(scored.correct)
+            if gradient is not None and scored.missing is not None:
+                gradient[rows] = scored.missing @ head
         if gradient is not None:
             ctx.save_for_backward(gradient)
-        ctx.mark_non_differentiable(correct)
-        return scores, correct
+        right = torch.cat(correct)
+        ctx.mark_non_differentiable(right)
+        return torch.cat(likely), right
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         (gradient,) = ctx.saved_tensors
-        return gradient * gradients[0][:, None].to(gradient.dtype), None, None
-
-
-class _ChunkedCrossEntropy(torch.autograd.Function):
-    """-log softmax(h W^T)[target] averaged; d/dh = (softmax - onehot) W / N."""
-
-    @staticmethod
-    def forward(ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        count = hidden.shape[0]
-        wants_gradient = ctx.needs_input_grad[0]
-        gradient = torch.empty_like(hidden) if wants_gradient else None
-        total = torch.zeros((), dtype=torch.float64)
-        correct = torch.zeros((), dtype=torch.int64)
-        for start in range(0, count, _CHUNK):
-            rows = slice(start, start + _CHUNK)
-            logits = (hidden[rows] @ head.t()).float()
-            wanted = targets[rows, None]
-            correct += (logits.argmax(-1) == targets[rows]).sum()
-            normalizer = torch.logsumexp(logits, -1, keepdim=True)
-            total += (normalizer - logits.gather(1, wanted)).sum().double()
-            if gradient is not None:
-                excess = logits.sub_(normalizer).exp_()
-                excess.scatter_add_(1, wanted, torch.full_like(normalizer, -1.0))
-                gradient[rows] = (excess.to(head.dtype) @ head) / count
-        if gradient is not None:
-            ctx.save_for_backward(gradient)
-        ctx.mark_non_differentiable(correct)
-        return (total / count).float(), correct
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (gradient,) = ctx.saved_tensors
-        return gradient * gradients[0].to(gradient.dtype), None, None
+        weighed: Tensor = gradient * gradients[0][:, None]  # in float32, and rounded once
+        return weighed.to(gradient.dtype), None, None, None

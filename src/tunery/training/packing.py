@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tunery.datasets.batches import Example
-from tunery.model.attention import PackedLayout
+from tunery.model.attention import ROUND_TOKENS, PackedLayout
 from tunery.model.base import BaseNetwork
 
 _LEAST_SHARED = 16  # fewer tokens are sooner computed twice than told apart
@@ -29,7 +30,10 @@ class PackedBatch:
 
     def hidden(self, network: BaseNetwork) -> Tensor:
         """Return the hidden states that the learned tokens are told from, [N, C]."""
-        return network.hidden(self.token_ids, self.layout).index_select(0, self.sources)
+        count = len(self.sources)
+        # Filled up, as the row is: few lengths, and nobody reads the rest.
+        rows = F.pad(self.sources, (0, -count % ROUND_TOKENS))
+        return network.hidden(self.token_ids, self.layout, rows)[:count]
 
 
 def pack(examples: Sequence[Example], dtype: torch.dtype) -> PackedBatch | None:

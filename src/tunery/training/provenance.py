@@ -11,7 +11,7 @@ from tunery.domain.ports.training import MadeWith, TrainingRun
 
 def made_with(
     run: TrainingRun,
-    arithmetic: torch.dtype,
+    arithmetic: str,
     training_digest: str,
     validation_digest: str | None,
     template_digest: str,
@@ -24,7 +24,7 @@ def made_with(
         tokenizers=version("tokenizers"),
         python=platform.python_version(),
         processor=f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
-        arithmetic=str(arithmetic).removeprefix("torch."),
+        arithmetic=arithmetic,
         threads=torch.get_num_threads(),
         base_digest=run.base_digest,
         start_from_digest=None if run.start_from is None else run.start_from.digest,

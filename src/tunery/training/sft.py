@@ -17,4 +17,5 @@ def batch_loss(network: BaseNetwork, examples: Sequence[Example]) -> Loss | None
     packed = pack(examples, network.dtype)
     if packed is None:
         return None
-    return supervised_loss(packed.hidden(network), network.head.weight, packed.targets)
+    hidden, operations = packed.hidden(network), network.decoder.operations
+    return supervised_loss(hidden, network.head.weight, packed.targets, operations)

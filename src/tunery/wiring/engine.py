@@ -18,6 +18,7 @@ from tunery.model.sharing import EngineShare
 from tunery.settings import Settings
 from tunery.wiring.storage import (
     announce_arithmetic,
+    native_folder,
     open_directory,
     renderer_of,
     sharing_folder,
@@ -87,8 +88,3 @@ def build_engine(settings: Settings) -> tuple[FastAPI, Scheduler, str, str]:
     catalogue = open_directory(settings).catalogue
     EmbeddingServer(scheduler, catalogue.embedding_of, wanted.queue).mount(app)
     return app, scheduler, base.digest, secret
-
-
-def native_folder(settings: Settings) -> Path:
-    """Return where compiled operations are kept: beside the models, for every data folder."""
-    return settings.models_path.parent / "native"

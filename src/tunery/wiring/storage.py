@@ -96,6 +96,11 @@ def write_private(path: Path, text: str, *, replace: bool = True) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def native_folder(settings: Settings) -> Path:
+    """Return where compiled operations are kept: beside the models, for every data folder."""
+    return settings.models_path.parent / "native"
+
+
 def sharing_folder(settings: Settings) -> Path:
     """Return where engines and training runs on this machine say that they compute."""
     return settings.data_path / "engines"

@@ -6,7 +6,13 @@ from tunery.model.sharing import share_run
 from tunery.settings import Settings
 from tunery.training.loop import LocalTrainer
 from tunery.training.reference import PeftReference
-from tunery.wiring.storage import open_blobs, open_caches, open_directory, sharing_folder
+from tunery.wiring.storage import (
+    native_folder,
+    open_blobs,
+    open_caches,
+    open_directory,
+    sharing_folder,
+)
 
 
 def build_trainer(settings: Settings, base: str, base_digest: str) -> LocalTrainer:
@@ -19,6 +25,7 @@ def build_trainer(settings: Settings, base: str, base_digest: str) -> LocalTrain
         settings.training.threads,
         settings.training.snapshot_s,
         open_caches(settings),
+        native_folder(settings) if settings.training.native == "auto" else None,
     )
 
 

@@ -84,10 +84,10 @@ def test_a_gradient_that_is_not_finite_leaves_the_weights(tiny_model: Path) -> N
 
 def test_a_restored_state_goes_on_as_if_nothing_had_been(tiny_model: Path) -> None:
     network, learned = _learned(tiny_model)
-    fresh = learned.state()
+    fresh = learned.state("torch-float32")
     for rate in (1e-2, 5e-3):
         _step(network, learned, rate)
-    state, here = learned.state(), _copies(learned)
+    state, here = learned.state("torch-float32"), _copies(learned)
     _step(network, learned, 3e-3)
     other_network, other = _learned(tiny_model, seed=9)
     other.restore(state)

@@ -91,9 +91,11 @@ def test_what_is_shared_is_computed_once(tiny_model: Path, monkeypatch: pytest.M
     computed = []
     hidden = BaseNetwork.hidden
 
-    def counted(network: BaseNetwork, token_ids: Tensor, layout: PackedLayout) -> Tensor:
+    def counted(
+        network: BaseNetwork, token_ids: Tensor, layout: PackedLayout, rows: Tensor
+    ) -> Tensor:
         computed.append(len(token_ids) - layout.padding)
-        return hidden(network, token_ids, layout)
+        return hidden(network, token_ids, layout, rows)
 
     monkeypatch.setattr(BaseNetwork, "hidden", counted)
     batch_loss(load_base(tiny_model, torch.float32), BATCHES["shared"])

@@ -1,8 +1,8 @@
-"""Native operations for serving: compiled on this machine where it can be done, else not there.
+"""Native operations: compiled on this machine where it can be done, else not there.
 
 The compiled file is kept beside the models, under a digest of the sources, torch's version and the
 processor's features, so that it is built once and never loaded where it would not run. Nothing
-depends on it: without it, model/fused.py computes the same in torch.
+depends on it: without it, model/fused.py and model/operations.py compute the same in torch.
 """
 
 import hashlib
@@ -10,61 +10,91 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-_SOURCE = Path(__file__).with_name("decoder.cpp")
-_SOURCES = (_SOURCE, *sorted(_SOURCE.parent.glob("*.h")))
-_NEEDED = ("avx512f", "avx512bw", "avx512vl", "avx512_bf16", "avx512_vnni")
-_FLAGS = ("-O3", "-march=native", "-std=c++20", "-shared", "-fPIC", "-fopenmp")
+_FOLDER = Path(__file__).parent
 _COMPILERS = ("g++", "clang++")
 _BUILD_S = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """A source, and what it takes to compile and to run it."""
+
+    source: Path
+    needed: tuple[str, ...]
+    flags: tuple[str, ...]
+    linked: tuple[str, ...]
+
+    @property
+    def digest(self) -> str:
+        """Return the digest of all that the compiled bytes depend on."""
+        parts = [
+            *(path.read_bytes() for path in (self.source, *sorted(_FOLDER.glob("*.h")))),
+            torch.__version__.encode(),
+            " ".join(sorted(_processor_flags())).encode(),
+            " ".join(self.flags).encode(),
+        ]
+        return hashlib.sha256(b"\0".join(parts)).hexdigest()[:32]
+
+
+_FLAGS = ("-O3", "-march=native", "-std=c++20", "-shared", "-fPIC", "-fopenmp")
+_FEATURES = ("avx512f", "avx512bw", "avx512vl", "avx512_bf16")
+SERVING = Library(
+    _FOLDER / "decoder.cpp",
+    (*_FEATURES, "avx512_vnni"),
+    _FLAGS,
+    ("-ltorch", "-ltorch_cpu", "-lc10"),
+)
+TRAINING = Library(_FOLDER / "training.cpp", _FEATURES, (*_FLAGS, "-ffp-contract=off"), ())
 
 
 class NotBuilt(Exception):
     """The operations cannot be had here; the message says why."""
 
 
-def missing_features() -> list[str]:
+def missing_features(library: Library = SERVING) -> list[str]:
     """Return what this processor lacks for the operations."""
     if platform.system() != "Linux" or platform.machine() != "x86_64":
         return [f"{platform.system()} on {platform.machine()}"]
     has = set(_processor_flags())
-    return [name for name in _NEEDED if name not in has]
+    return [name for name in library.needed if name not in has]
 
 
-def built(folder: Path) -> Path | None:
+def built(folder: Path, library: Library = SERVING) -> Path | None:
     """Return the compiled file in `folder`, if there is one for this machine."""
-    path = folder / f"{_digest()}.so"
-    return path if path.is_file() and not missing_features() else None
+    path = folder / f"{library.digest}.so"
+    return path if path.is_file() and not missing_features(library) else None
 
 
-def build(folder: Path) -> Path:
+def build(folder: Path, library: Library = SERVING) -> Path:
     """Compile the operations into `folder`; raise NotBuilt where that cannot be done.
 
-    Takes half a minute on one core.
+    On one core, serving's take half a minute and training's two seconds.
     """
-    if missing := missing_features():
+    if missing := missing_features(library):
         raise NotBuilt(f"this processor has no {', '.join(missing)}")
     compiler = next(filter(None, map(shutil.which, _COMPILERS)), None)
     if compiler is None:
         raise NotBuilt(f"no compiler was found ({' or '.join(_COMPILERS)})")
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{_digest()}.so"
+    path = folder / f"{library.digest}.so"
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         made = Path(scratch) / path.name
         root = Path(torch.__file__).parent
         command = [
             compiler,
-            *_FLAGS,
+            *library.flags,
             f"-I{root / 'include'}",
             f"-I{root / 'include/torch/csrc/api/include'}",
             "-o",
             str(made),
-            str(_SOURCE),
+            str(library.source),
             f"-L{root / 'lib'}",
-            *("-ltorch", "-ltorch_cpu", "-lc10"),
+            *library.linked,
         ]
         try:
             done = subprocess.run(
@@ -80,7 +110,7 @@ def build(folder: Path) -> Path:
 
 
 def load(path: Path) -> None:
-    """Load the compiled operations into torch; raise NotBuilt where they do not fit it."""
+    """Load serving's compiled operations into torch; raise NotBuilt where they do not fit it."""
     try:
         torch.ops.load_library(str(path))  # type: ignore[no-untyped-call]
     except OSError as error:
@@ -92,13 +122,3 @@ def _processor_flags() -> list[str]:
         if line.startswith("flags"):
             return line.partition(":")[2].split()
     return []
-
-
-def _digest() -> str:
-    parts = [
-        *(path.read_bytes() for path in _SOURCES),
-        torch.__version__.encode(),
-        " ".join(sorted(_processor_flags())).encode(),
-        " ".join(_FLAGS).encode(),
-    ]
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:32]
