@@ -100,11 +100,11 @@ def test_a_killed_workers_job_goes_on_from_its_snapshot_and_tells_each_step_once
     assert "The worker was killed by SIGKILL; starting it again" in harmed.log
 
 
-def test_a_cancelled_job_is_so_at_once_and_its_training_process_ends(
+def test_a_cancelled_job_is_so_at_once_and_keeps_the_checkpoints_it_has_made(
     harmed: Server, training_file: str
 ) -> None:
     client = harmed.client()
-    job = long_job(client, training_file, EXAMPLES)
+    job = long_job(client, training_file, 2 * EXAMPLES)
     child = harmed.child("child train")
     assert client.fine_tuning.jobs.cancel(job.id).status == "cancelled"
     poll(lambda: not child.lives, "the end of the cancelled job's process", 5)
@@ -112,11 +112,28 @@ def test_a_cancelled_job_is_so_at_once_and_its_training_process_ends(
     assert (job.status, job.fine_tuned_model) == ("cancelled", None)
     assert job.finished_at is not None
     assert last_step(client, job.id) < STEPS
-    assert all_events(client, job.id)[-1].message == "The job was cancelled"
+    kept = poll(
+        lambda: client.fine_tuning.jobs.checkpoints.list(job.id).data, "the checkpoints it has made"
+    )
+    steps = [checkpoint.step_number for checkpoint in kept]
+    assert 1 <= len(steps) <= 3
+    assert all(step % EXAMPLES == 0 for step in steps)
+    story = [event.message for event in all_events(client, job.id)]
+    told = [f"Checkpoint created at step {step} with Snapshot ID: ft:" for step in sorted(steps)]
+    assert story[-len(told) - 1] == "The job was cancelled"
+    assert all(map(str.startswith, story[-len(told) :], told)), story
+    for checkpoint in kept:
+        assert checkpoint.fine_tuned_model_checkpoint.endswith(
+            f":ckpt-step-{checkpoint.step_number}"
+        )
+        ask(client, checkpoint.fine_tuned_model_checkpoint)
     folder = harmed.data / "blobs"
     poll(
-        lambda: not [path for path in folder.rglob(f"*{job.id}*/**/*") if path.is_file()],
-        "the removal of what the cancelled job left behind",
+        lambda: (
+            len({path.parent for path in folder.rglob(f"*{job.id}*/**/*") if path.is_file()})
+            == len(kept)
+        ),
+        "the removal of what else the cancelled job left behind",
     )
     with pytest.raises(openai.BadRequestError) as caught:
         client.fine_tuning.jobs.cancel(job.id)

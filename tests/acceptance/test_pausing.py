@@ -1,5 +1,6 @@
 """Jobs are paused and resumed by the official SDK; what is learned is the same."""
 
+import hashlib
 import signal
 import sqlite3
 from collections.abc import Iterator
@@ -140,6 +141,13 @@ def test_a_paused_run_ends_frees_the_machine_and_goes_on_to_the_same_bytes(
         f"Training goes on after step {stopped}",  # each of its steps was kept
     ]
     assert not [line for line in story if "interrupted" in line]
+    made = [e.data for e in all_events(client, job_id) if e.message.startswith("Training with ")]
+    assert len(made) == 2
+    assert made[0] == made[1]  # as it began, and as it went on
+    assert isinstance(made[0], dict)
+    assert made[0]["training_digest"] == hashlib.sha256(chat_lines(EXAMPLES)).hexdigest()
+    assert made[0]["threads"] == 1
+    assert {"torch", "transformers", "tokenizers", "template_digest"} <= set(made[0])
     assert "cannot be paused: it has already succeeded." in refusal(client, "pause", job_id)[0]
     message, code = refusal(client, "resume", job_id)
     assert "cannot be resumed: it has already succeeded." in message
@@ -182,7 +190,7 @@ def test_pauses_and_resumptions_in_quick_turns_lose_nothing(
     assert tasks(server, job_id) == []
 
 
-def test_a_paused_job_can_be_cancelled_and_leaves_no_files(
+def test_a_paused_job_can_be_cancelled_and_leaves_its_checkpoint_and_no_other_files(
     server: Server, client: OpenAI, training_file: str
 ) -> None:
     job_id = running_job(client, training_file, EXAMPLES + 3)
@@ -192,10 +200,15 @@ def test_a_paused_job_can_be_cancelled_and_leaves_no_files(
     given_back = "SELECT kind, state FROM tasks WHERE subject = ? AND lease_until IS NULL"
     poll(lambda: rows(server, given_back, job_id), "the worker giving the task back")
     folder = server.data / "blobs"
-    assert [path for path in folder.rglob(f"*{job_id}*/**/*") if path.is_file()]
+    files = [path for path in folder.rglob(f"*{job_id}*/**/*") if path.is_file()]
+    assert [path for path in files if path.name.startswith("snapshot-")]
     assert client.fine_tuning.jobs.cancel(job_id).status == "cancelled"
-    assert not [path for path in folder.rglob(f"*{job_id}*/**/*") if path.is_file()]
-    assert tasks(server, job_id) == []
+    left = {path.parent.name for path in folder.rglob(f"*{job_id}*/**/*") if path.is_file()}
+    assert left == {f"checkpoint-{EXAMPLES}"}
+    poll(lambda: not tasks(server, job_id), "the publishing of its checkpoint")
+    (checkpoint,) = client.fine_tuning.jobs.checkpoints.list(job_id).data
+    assert checkpoint.step_number == EXAMPLES
+    assert checkpoint.fine_tuned_model_checkpoint in [model.id for model in client.models.list()]
     assert refusal(client, "resume", job_id)[1] == "job_not_resumable"
 
 

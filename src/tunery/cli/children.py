@@ -1,10 +1,12 @@
 """The worker's children: an order on standard input, the answer on standard output."""
 
+import contextlib
 import os
 import queue
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import IO
 
 import typer
@@ -12,8 +14,8 @@ import typer
 from tunery.cli.console import load_settings
 from tunery.cli.libraries import RUN_SPINS, quiet_libraries
 from tunery.cli.supervised import Hear, die_with_parent, end_at_once, ignore
-from tunery.domain.errors import TuneryError
-from tunery.domain.ports.training import RunFailed
+from tunery.domain.errors import StorageFull, TuneryError, Unavailable
+from tunery.domain.ports.training import RunFailed, RunInterrupted
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -25,6 +27,15 @@ def _private_output() -> IO[bytes]:
     private = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     return private
+
+
+def _first_to_go() -> None:
+    """Have the kernel end this process first where memory runs out: its work is not lost by that.
+
+    Else it may take the worker, which tells the job's owner, or an engine, which answers.
+    """
+    with contextlib.suppress(OSError):  # only Linux has it
+        Path("/proc/self/oom_score_adj").write_text("500")
 
 
 def _order(hear: Hear = ignore, end: Callable[[], None] = end_at_once) -> bytes:
@@ -43,6 +54,7 @@ def _order(hear: Hear = ignore, end: Callable[[], None] = end_at_once) -> bytes:
 def train() -> None:
     """Carry out one training run."""
     quiet_libraries(RUN_SPINS)
+    _first_to_go()
     from tunery.wiring.training import build_trainer, share_cores
     from tunery.worker.messages import PAUSE, RUN, encode_report
 
@@ -55,7 +67,9 @@ def train() -> None:
     try:
         trainer = build_trainer(settings, run.base, run.base_digest)
         trainer.train(run, lambda report: _write(output, encode_report(report)), paused.is_set)
-    except TuneryError as error:  # a full disk, a base that has changed: the owner can be told
+    except (StorageFull, Unavailable) as error:
+        _write(output, encode_report(RunInterrupted(error.message)))
+    except TuneryError as error:  # a base that has changed, say: the owner can be told
         report = RunFailed(error.code or "server_error", error.message)
         _write(output, encode_report(report))
 
@@ -64,6 +78,7 @@ def train() -> None:
 def reference() -> None:
     """Score texts with the publishing check's reference."""
     quiet_libraries(RUN_SPINS)
+    _first_to_go()
     from tunery.wiring.training import build_reference, share_cores
     from tunery.worker.messages import PROOF, SCORES
 

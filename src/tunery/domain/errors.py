@@ -14,6 +14,14 @@ TuneryError
 └── StorageFull              the disk took no more
 """
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_BROKEN = (errno.EIO, errno.EROFS, errno.ESTALE)  # what a failing or lost disk answers
+
 
 class TuneryError(Exception):
     """Base of the tree: one line that says what was got, what was needed, what to do.
@@ -95,3 +103,22 @@ class StorageFull(TuneryError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, code="insufficient_storage")
+
+
+@contextmanager
+def disk_errors_told(folder: Path) -> Iterator[None]:
+    """Raise what the disk of `folder` answers as ours: it may be mended when tried again."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise StorageFull(
+                f"The disk that holds {folder} is full; free some space and try again."
+            ) from error
+        if error.errno in _BROKEN:
+            raise Unavailable(
+                f"The disk that holds {folder} failed ({error.strerror}); look at its health and"
+                " its mount, and try again.",
+                code="storage_unavailable",
+            ) from error
+        raise

@@ -222,10 +222,14 @@ class Adapter:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A point that a run can resume from: weights and optimizer as they were after `step`."""
+    """A point that a run can resume from: weights and optimizer as they were after `step`.
+
+    `digest` is the SHA-256 of its bytes, in hex; None where an earlier version wrote it.
+    """
 
     step: int
     key: str
+    digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ class TaskKind(StrEnum):
     PREPARE_JOB = "prepare_job"
     TRAIN_JOB = "train_job"
     PUBLISH_JOB = "publish_job"
+    KEEP_CHECKPOINTS = "keep_checkpoints"  # of a job that failed or was cancelled
     CHECK_BATCH = "check_batch"
     RUN_BATCH = "run_batch"
     END_BATCH = "end_batch"

@@ -157,6 +157,7 @@ def cancel_job(database: Database, tenant: Tenant, job_id: str) -> Job:
             )
         tx.jobs(tenant).advance(job, JobEvent.CANCELLED, finished_at=now)
         log(tx, tenant, job_id, "The job was cancelled")
+        keep_checkpoints(tx, tenant, job_id)
         emit(tx, tenant, EventType.JOB_CANCELLED, job_id, now)
         return find_job(tx, tenant, job_id)
 
@@ -194,6 +195,12 @@ def fail_job(tx: Transaction, tenant: Tenant, job: Job, error: JobError) -> None
     tx.queue.drop(tenant, job.id)
     log(tx, tenant, job.id, error.message, level="error")
     emit(tx, tenant, EventType.JOB_FAILED, job.id, now)
+
+
+def keep_checkpoints(tx: Transaction, tenant: Tenant, job_id: str) -> None:
+    """Have the checkpoints published that a job made before it was cancelled or failed."""
+    if tx.jobs(tenant).epoch_checkpoints(job_id):
+        tx.queue.add(tenant, TaskKind.KEEP_CHECKPOINTS, job_id)
 
 
 def log(

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from tunery.domain import moderation
 from tunery.domain.errors import Forbidden, NotFound, TuneryError, Unavailable
 from tunery.domain.models import BaseModel, TunedModel, fingerprint
 from tunery.domain.ports.blobs import BlobStore
 from tunery.domain.tenants import Tenant
-from tunery.storage.catalogue import Catalogue
+from tunery.storage.catalogue import Catalogue, missing_files
 from tunery.storage.database import Database
 from tunery.storage.transaction import Transaction
 
@@ -69,6 +70,13 @@ class ModelDirectory:
         if base is None:
             raise TuneryError(
                 f"The base model {name} has changed since, or is gone.", code="model_not_available"
+            )
+        missing = missing_files(Path(base.path))
+        if missing:
+            raise TuneryError(
+                f"The base model {base.name} lacks {', '.join(missing)} in {base.path}; put that"
+                " back and create the job again.",
+                code="model_files_missing",
             )
         return base
 

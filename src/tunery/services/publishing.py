@@ -79,6 +79,48 @@ def publish_job(
     task: Task,
 ) -> None:
     """Prove and register the models of a job whose training has ended."""
+    proven = _prove(database, blobs, renderer, score, reference, tolerance, task)
+    worst = max((proof for _, proof in proven), key=lambda proof: (proof.mean, proof.maximum))
+    failed = next((proof for _, proof in proven if not proof.within(tolerance)), None)
+    if failed is not None:
+        _refuse(database, task, failed, tolerance)
+        return
+    _register(database, blobs, base, task, [checkpoint for checkpoint, _ in proven], worst)
+
+
+def publish_kept(
+    database: Database,
+    blobs: BlobStore,
+    renderer: ChatRenderer,
+    score: Score,
+    reference: Reference,
+    tolerance: Tolerance,
+    task: Task,
+) -> None:
+    """Prove and register what a job made before it failed or was cancelled: each for itself."""
+    proven = _prove(database, blobs, renderer, score, reference, tolerance, task)
+    good = [checkpoint for checkpoint, proof in proven if proof.within(tolerance)]
+    now = int(time.time())
+    with database.write() as tx:
+        tx.queue.finish(task)
+        job = find_job(tx, task.tenant, task.subject)
+        for checkpoint in good:
+            slug = task.tenant.organization_slug
+            name = checkpoint_name(job.model, slug, job.suffix, checkpoint.step)
+            _add_model(tx, task, job, name, checkpoint, now)
+        tx.jobs(task.tenant).keep_epoch_checkpoints(job.id, [c.step for c in good])
+
+
+def _prove(
+    database: Database,
+    blobs: BlobStore,
+    renderer: ChatRenderer,
+    score: Score,
+    reference: Reference,
+    tolerance: Tolerance,
+    task: Task,
+) -> list[tuple[EpochCheckpoint, Proof]]:
+    """Return a job's last checkpoints, each with how far from the reference it is served."""
     tenant = task.tenant
     with database.read() as tx:
         job = find_job(tx, tenant, task.subject)
@@ -92,12 +134,7 @@ def publish_job(
     expected = reference(ProofRequest(job.base, job.base_digest, adapters, texts))
     served = [score(texts, job.base_digest, adapter) for adapter in adapters]
     proofs = [compare(one, other, texts) for one, other in zip(served, expected, strict=True)]
-    worst = max(proofs, key=lambda proof: (proof.mean, proof.maximum))
-    failed = next((proof for proof in proofs if not proof.within(tolerance)), None)
-    if failed is not None:
-        _refuse(database, task, failed, tolerance)
-        return
-    _register(database, blobs, base, task, checkpoints, worst)
+    return list(zip(checkpoints, proofs, strict=True))
 
 
 def proof_texts(

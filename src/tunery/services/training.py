@@ -12,6 +12,7 @@ from tunery.domain.errors import TuneryError
 from tunery.domain.jobs import (
     TERMINAL,
     EpochCheckpoint,
+    Job,
     JobError,
     JobEvent,
     JobStatus,
@@ -23,6 +24,7 @@ from tunery.domain.ports.training import (
     MadeWith,
     RunFailed,
     RunFinished,
+    RunInterrupted,
     RunPaused,
     RunStarted,
     TrainingReport,
@@ -30,8 +32,9 @@ from tunery.domain.ports.training import (
 )
 from tunery.domain.tasks import Task, TaskKind
 from tunery.domain.tenants import Tenant
-from tunery.services.jobs import fail_job, find_job, log
+from tunery.services.jobs import fail_job, find_job, keep_checkpoints, log
 from tunery.storage.database import Database
+from tunery.storage.transaction import Transaction
 
 # The result file's columns, and the numbers that stand in them.
 _COLUMNS = {
@@ -110,9 +113,8 @@ def record(database: Database, blobs: BlobStore, task: Task, report: TrainingRep
         tx.queue.hold(task)
         match report:
             case RunStarted():
-                if report.made_with is not None:
-                    made_with = report.made_with
-                    log(tx, tenant, job_id, made_with_message(made_with), data=asdict(made_with))
+                outdated = _damaged(tx, tenant, job_id, report)
+                _log_made_with(tx, tenant, job_id, report.made_with)
             case StepMetrics():
                 log(tx, tenant, job_id, step_message(report), metrics=report)
                 if report.seconds_left is not None:
@@ -121,6 +123,7 @@ def record(database: Database, blobs: BlobStore, task: Task, report: TrainingRep
             case EpochCheckpoint():
                 tx.jobs(tenant).add_epoch_checkpoint(job_id, report)
             case Snapshot():
+                tx.queue.forgive(task)  # it gets on, whatever has interrupted it over days
                 outdated = tx.jobs(tenant).snapshot(job_id)
                 tx.jobs(tenant).set_snapshot(job_id, report)
             case RunFinished():
@@ -134,13 +137,44 @@ def record(database: Database, blobs: BlobStore, task: Task, report: TrainingRep
             case RunPaused():
                 goes_on = False
                 tx.queue.put_back(task, 0.0)
+            case RunInterrupted():
+                goes_on = False  # its task is given back by who tries it again
             case RunFailed():
                 goes_on = False
-                job = find_job(tx, tenant, job_id)
-                fail_job(tx, tenant, job, JobError(report.code, report.message, None))
+                _fail(tx, tenant, find_job(tx, tenant, job_id), report)
     if outdated is not None:
         blobs.delete(outdated.key)
     return goes_on
+
+
+def _damaged(tx: Transaction, tenant: Tenant, job_id: str, started: RunStarted) -> Snapshot | None:
+    """Forget the snapshot of a run that could not be taken up there, and return it."""
+    snapshot = tx.jobs(tenant).snapshot(job_id)
+    if snapshot is None or started.first_step > snapshot.step:
+        return None
+    tx.jobs(tenant).set_snapshot(job_id, None)
+    tx.jobs(tenant).drop_steps_after(job_id, 0)
+    message = (
+        f"The state that was saved after step {snapshot.step} is damaged; training goes on from"
+        " the beginning"
+    )
+    log(tx, tenant, job_id, message, level="warn")
+    return snapshot
+
+
+def _log_made_with(
+    tx: Transaction, tenant: Tenant, job_id: str, made_with: MadeWith | None
+) -> None:
+    if made_with is not None:
+        log(tx, tenant, job_id, made_with_message(made_with), data=asdict(made_with))
+
+
+def _fail(tx: Transaction, tenant: Tenant, job: Job, report: RunFailed) -> None:
+    """Fail the job of a run; its checkpoints up to the last good one are kept."""
+    if report.good_step is not None:
+        tx.jobs(tenant).drop_checkpoints_after(job.id, report.good_step)
+    fail_job(tx, tenant, job, JobError(report.code, report.message, None))
+    keep_checkpoints(tx, tenant, job.id)
 
 
 def abandon(database: Database, task: Task, error: JobError) -> None:
@@ -152,6 +186,8 @@ def abandon(database: Database, task: Task, error: JobError) -> None:
             tx.queue.finish(task)
         else:
             fail_job(tx, task.tenant, job, error)
+            if task.kind is TaskKind.TRAIN_JOB:
+                keep_checkpoints(tx, task.tenant, job.id)
 
 
 def clean_up(database: Database, blobs: BlobStore, tenant: Tenant, job_id: str) -> bool:
@@ -163,9 +199,8 @@ def clean_up(database: Database, blobs: BlobStore, tenant: Tenant, job_id: str) 
         job = tx.jobs(tenant).get(job_id)
         if job is None or job.status not in TERMINAL:
             return False
-        kept = set()
+        kept = {c.adapter.key for c in tx.jobs(tenant).epoch_checkpoints(job.id)}
         if job.status is not JobStatus.CANCELLED:
-            kept = {c.adapter.key for c in tx.jobs(tenant).epoch_checkpoints(job.id)}
             kept.add(account_prefix(tenant, job.id))
     for key in list(blobs.keys(job_prefix(tenant, job.id))):
         if key.rpartition("/")[0] not in kept:

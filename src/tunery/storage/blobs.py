@@ -3,17 +3,16 @@
 A crash at any moment leaves either the whole blob or a file under `tmp/`, which `sweep` removes.
 """
 
-import errno
 import os
 import secrets
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from tunery.domain.errors import InvalidRequest, NotFound, StorageFull
+from tunery.domain.errors import InvalidRequest, NotFound, disk_errors_told
 
 CHUNK = 1 << 20
 STALE_S = 24 * 3600
@@ -57,16 +56,11 @@ class LocalBlobStore:
         target = self._path(key)
         temporary = self._temporary / secrets.token_hex(16)
         try:
-            with temporary.open("xb") as handle:
+            with disk_errors_told(self._root), temporary.open("xb") as handle:
                 yield LocalBlobWriter(handle, temporary, target, self._blobs)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise StorageFull(
-                    f"The disk that holds {self._root} is full; free some space and try again."
-                ) from error
-            raise
         finally:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):  # what stays is swept
+                temporary.unlink(missing_ok=True)
 
     def put(self, key: str, data: bytes) -> None:
         """Write `data` under `key`, durably."""

@@ -32,6 +32,8 @@ DIGESTED = (
     "chat_template.jinja",
 )
 DIGESTED_EMBEDDING = (*DIGESTED, "sentence_bert_config.json", "1_Pooling/config.json")
+_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json")  # of a base, besides weights
+_INDEX = "model.safetensors.index.json"
 DEFAULT_PRICES = Prices(
     # OpenAI's prices of August 2023 for gpt-3.5-turbo and its tunes, in dollars a million tokens.
     training=Decimal("8"),
@@ -99,7 +101,7 @@ class Catalogue:
         prices: Prices = DEFAULT_PRICES,
     ) -> BaseModel:
         """Enter the base in `folder`; raise InvalidRequest where something of it is missing."""
-        _check_folder(name, folder, ("config.json", "tokenizer.json", "tokenizer_config.json"))
+        _check_folder(name, folder, _FILES, template=True)
         base = BaseModel(
             name=name,
             aliases=aliases,
@@ -264,20 +266,56 @@ def _write(root: Path, entry: Entry) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_suffix(".tmp")
     value = {**kind, **asdict(entry)}
-    temporary.write_bytes(orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2))
+    with temporary.open("wb") as handle:
+        handle.write(orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2))
+        handle.flush()
+        os.fsync(handle.fileno())
     temporary.rename(target)
+    for folder in (target.parent, root):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
-def _check_folder(name: str, folder: Path, needed: Iterable[str]) -> None:
+def _check_folder(
+    name: str, folder: Path, needed: Iterable[str], *, template: bool = False
+) -> None:
     """Raise InvalidRequest where `name` is none or `folder` holds no model."""
     if not valid_name(name):
         raise InvalidRequest(f"Got the name {name!r}; needed letters, digits, '.', '_', '-'.")
-    missing = [one for one in needed if not (folder / one).is_file()]
-    if missing or not list(folder.glob("model*.safetensors")):
+    missing = [one for one in needed if not (folder / one).is_file()] + _missing_weights(folder)
+    if template and not missing:
+        missing = _missing_template(folder)
+    if missing:
         raise InvalidRequest(
-            f"{folder} is no model in Hugging Face layout: it lacks"
-            f" {', '.join(missing) or 'safetensors weights'}."
+            f"{folder} is no model in Hugging Face layout: it lacks {', '.join(missing)}."
         )
+
+
+def missing_files(folder: Path) -> list[str]:
+    """Return the files that the folder of a base lacks by now, by name."""
+    missing = [one for one in _FILES if not (folder / one).is_file()] + _missing_weights(folder)
+    return missing or _missing_template(folder)
+
+
+def _missing_weights(folder: Path) -> list[str]:
+    """Return the files of weights that the folder lacks: those of its index, where it has one."""
+    index = folder / _INDEX
+    if index.is_file():
+        shards = _object(index).get("weight_map")
+        if not isinstance(shards, dict) or not all(isinstance(v, str) for v in shards.values()):
+            raise InvalidRequest(f"{index} names no weight_map, the files of the weights.")
+        return [one for one in sorted(set(shards.values())) if not (folder / one).is_file()]
+    return [] if list(folder.glob("model*.safetensors")) else ["safetensors weights"]
+
+
+def _missing_template(folder: Path) -> list[str]:
+    if (folder / "chat_template.jinja").is_file():
+        return []
+    settings = _object(folder / "tokenizer_config.json")
+    return [] if isinstance(settings.get("chat_template"), str) else ["chat_template.jinja"]
 
 
 def _object(path: Path) -> dict[str, Any]:

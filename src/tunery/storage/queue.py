@@ -99,6 +99,15 @@ class Queue:
         if held.rowcount != 1:
             raise LeaseLost(f"task {task.id} ({task.kind} {task.subject})")
 
+    def failures(self, task: Task) -> int:
+        """Return how often a task has failed since it was last forgiven."""
+        return (
+            self._connection.execute(
+                sa.select(tasks.c.failures).where(tasks.c.id == task.id)
+            ).scalar_one_or_none()
+            or 0
+        )
+
     def forgive(self, task: Task) -> None:
         """Count a task's failures from here on anew: it has got on since the last one."""
         self._connection.execute(tasks.update().where(*self._ours(task)).values(failures=0))

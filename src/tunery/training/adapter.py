@@ -73,6 +73,10 @@ class LearnedAdapter:
         """Return A and B of every layer, in the base's order."""
         return [p for layer in self.layers.values() for p in (layer.down, layer.up)]
 
+    def is_finite(self) -> bool:
+        """Return whether every number of A and B is one in the type they are computed in."""
+        return all(bool(torch.isfinite(p.detach().to(self.dtype)).all()) for p in self.parameters())
+
     def step(self, learning_rate: float) -> float:
         """Clip the gradients, step, and return their norm before clipping.
 

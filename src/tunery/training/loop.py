@@ -18,9 +18,11 @@ import torch
 
 from tunery.datasets.batches import epoch_batches, micro_batches, steps_per_epoch
 from tunery.datasets.rendering import ChatRenderer
+from tunery.domain.errors import NotFound
 from tunery.domain.jobs import Adapter, EpochCheckpoint, Snapshot, StepMetrics
 from tunery.domain.ports.blobs import BlobStore
 from tunery.domain.ports.training import (
+    OUT_OF_MEMORY,
     RunFailed,
     RunFinished,
     RunPaused,
@@ -86,17 +88,14 @@ class LocalTrainer:
             with self._caches.held(run.job_prefix) as cache:
                 _Run(self, run, report, pause_wanted, cache).go()
         except MemoryError:
-            report(RunFailed("out_of_memory", _OUT_OF_MEMORY))
-        except RuntimeError as error:
-            if "allocate memory" not in str(error) and "out of memory" not in str(error).lower():
+            report(OUT_OF_MEMORY)
+        except RuntimeError as error:  # torch's allocator of this machine, or of a GPU
+            if not any(words in str(error).lower() for words in _OUT_OF_MEMORY):
                 raise
-            report(RunFailed("out_of_memory", _OUT_OF_MEMORY))
+            report(OUT_OF_MEMORY)
 
 
-_OUT_OF_MEMORY = (
-    "Training needed more memory than the machine has; set a smaller batch_size or shorten the"
-    " examples."
-)
+_OUT_OF_MEMORY = ("allocate memory", "out of memory", "bad_alloc")
 
 
 def learning_rate_at(step: int, total_steps: int, peak: float) -> float:
@@ -132,7 +131,7 @@ class _Run:
             held_out = self._load(run.validation_key, renderer, cache)
             self.validation = self.objective.examples(held_out.examples)
             held_out_digest = held_out.digest
-        self.resumed = None if run.resume_from is None else self.blobs.read(run.resume_from.key)
+        self.resumed = self._state()
         before = None if self.resumed is None else arithmetic_of(self.resumed)
         operations = operations_for(self.network, trainer._native_folder, before)
         self.arithmetic = told(self.network, operations)
@@ -157,7 +156,7 @@ class _Run:
             self.resumed = None
             done = self.run.resume_from.step
         self.report(RunStarted(self.total_steps, done + 1, self.made_with))
-        if self.run.resume_from is None and self.objective.is_relative and not self._prepare():
+        if not done and self.objective.is_relative and not self._prepare():
             self.report(RunPaused())
             return
         snapshot_step, snapshot_at = done, time.monotonic()
@@ -178,9 +177,12 @@ class _Run:
                 metrics = self._step(step, [self.training[i] for i in batch], peak)
                 if metrics is None:
                     return
+                ends_epoch = index == len(batches) - 1
+                if ends_epoch and not self.adapter.is_finite():
+                    self._diverged(f"after step {step} weights are not finite", step - 1)
+                    return
                 speed = self.progress.learned(sum(lengths[i] for i in batch))
                 metrics = self._look(metrics)
-                ends_epoch = index == len(batches) - 1
                 if ends_epoch and self.validation is not None:
                     every = range(len(self.validation))
                     metrics = self._validated(metrics, "full_valid", self.validation, every)
@@ -193,6 +195,22 @@ class _Run:
                     snapshot_step, snapshot_at = step, time.monotonic()
         billed = self.objective.billed_tokens(self.training)
         self.report(RunFinished(numbers.n_epochs * billed))
+
+    def _state(self) -> bytes | None:
+        """Return the snapshot to resume from, or None where there is none.
+
+        One that is gone, or not what was written, is none: the run makes its steps anew.
+        """
+        snapshot = self.run.resume_from
+        if snapshot is None:
+            return None
+        try:
+            state = self.blobs.read(snapshot.key)
+        except NotFound:
+            return None
+        if snapshot.digest not in (None, hashlib.sha256(state).hexdigest()):
+            return None
+        return state
 
     def _prepare(self) -> bool:
         """Prepare all examples under the weights at the start; return False where a pause came."""
@@ -232,19 +250,23 @@ class _Run:
         worst = 2 * math.log(self.network.head.weight.shape[0])
         diverged = found.nll > worst * found.tokens
         if diverged or not (math.isfinite(value) and math.isfinite(norm)):
-            self.report(
-                RunFailed(
-                    "non_finite_loss",
-                    f"Training diverged: at step {step} the loss was {value}, the answers'"
-                    f" {found.nll / found.tokens} nats a token, and the gradient's norm {norm}. Set"
-                    " a lower learning_rate_multiplier; the last good checkpoint is kept.",
-                )
+            self._diverged(
+                f"at step {step} the loss was {value}, the answers' {found.nll / found.tokens} nats"
+                f" a token, and the gradient's norm {norm}",
+                step - 2,  # the step before has made weights that this one found to be bad
             )
             return None
         numbers = found.metrics("train")
         return StepMetrics(
             step, self.total_steps, **numbers, learning_rate=rate, gradient_norm=norm
         )
+
+    def _diverged(self, how: str, good_step: int) -> None:
+        message = (
+            f"Training diverged: {how}. Set a lower learning_rate_multiplier; the last good"
+            " checkpoint is kept."
+        )
+        self.report(RunFailed("non_finite_loss", message, good_step))
 
     def _look(self, metrics: StepMetrics) -> StepMetrics:
         """Return the metrics with those of one validation batch, in each of VALIDATIONS steps."""
@@ -289,8 +311,9 @@ class _Run:
 
     def _snapshot(self, step: int) -> Snapshot:
         key = f"{self.run.output_prefix}/snapshot-{step}.safetensors"
-        self.blobs.put(key, self.adapter.state(self.arithmetic, self.objective.kept()))
-        return Snapshot(step, key)
+        state = self.adapter.state(self.arithmetic, self.objective.kept())
+        self.blobs.put(key, state)
+        return Snapshot(step, key, hashlib.sha256(state).hexdigest())
 
     def _load(self, key: str, renderer: ChatRenderer, cache: Path) -> TrainingFile:
         return load_examples(

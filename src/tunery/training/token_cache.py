@@ -7,8 +7,6 @@ as this process's memory. Knows no template, nor how many examples a line of the
 is its caller's.
 """
 
-import contextlib
-import errno
 import hashlib
 import os
 import secrets
@@ -23,7 +21,7 @@ from typing import TypeVar, overload
 import orjson
 
 from tunery.datasets.batches import Example
-from tunery.domain.errors import StorageFull, TuneryError
+from tunery.domain.errors import TuneryError, disk_errors_told
 
 SHARD_TOKENS = 1 << 20  # a shard is closed once it has as many: it is made in memory
 _MANIFEST = "manifest.json"
@@ -114,7 +112,7 @@ class TokenCache:
         shards, whole = self._manifest()
         lengths = [self._verified(number, shard) for number, shard in enumerate(shards)]
         if not whole or None in lengths:
-            with _storage_full(self._folder):
+            with disk_errors_told(self._folder):
                 self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
                 self._make(iter(source()), render, shards, lengths)
         every = array("I")
@@ -217,18 +215,6 @@ class TokenCache:
         finally:
             os.close(folder)
         return digest.hexdigest()
-
-
-@contextlib.contextmanager
-def _storage_full(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFull(
-                f"The disk that holds {folder} is full; free some space and try again."
-            ) from error
-        raise
 
 
 def _name(number: int) -> str:

@@ -13,11 +13,19 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO
 
 from tunery.domain.errors import Unavailable
-from tunery.domain.ports.training import ProofRequest, RunFailed, TrainingReport, TrainingRun
+from tunery.domain.ports.training import (
+    OUT_OF_MEMORY,
+    ProofRequest,
+    RunFailed,
+    RunInterrupted,
+    TrainingReport,
+    TrainingRun,
+)
+from tunery.worker.memory import oom_kills
 from tunery.worker.messages import PAUSE, PROOF, RUN, SCORES, decode_report
 
 _KEPT_LINES = 30
@@ -34,14 +42,18 @@ class LocalExecutor:
         self,
         environment: Mapping[str, str],
         command: Sequence[str] = (sys.executable, "-m", "tunery", "child"),
+        count_oom_kills: Callable[[], int] = oom_kills,
     ) -> None:
         """`environment` holds what children are to read beside what this process was given."""
         self._environment = environment
         self._command = list(command)
+        self._count_oom_kills = count_oom_kills
 
     def start(self, run: TrainingRun) -> "LocalRun":
         """Start a training process."""
-        return LocalRun(self._spawn("train", RUN.dump_json(run)))
+        before = self._count_oom_kills()
+        child = self._spawn("train", RUN.dump_json(run))
+        return LocalRun(child, lambda: self._count_oom_kills() > before)
 
     def reference(self, request: ProofRequest) -> list[list[list[float]]]:
         """Score with transformers + PEFT in a process of its own."""
@@ -76,8 +88,10 @@ class LocalExecutor:
 class LocalRun:
     """A training process and what it has reported."""
 
-    def __init__(self, child: subprocess.Popen[bytes]) -> None:
+    def __init__(self, child: subprocess.Popen[bytes], memory_ran_out: Callable[[], bool]) -> None:
+        """`memory_ran_out` says whether the kernel has killed for want of memory meanwhile."""
         self._child = child
+        self._memory_ran_out = memory_ran_out
         self._tail = _Tail(child)
         self._reports: queue.Queue[TrainingReport | None] = queue.Queue()
         self._ended = self._failed = self._asked = False
@@ -98,7 +112,8 @@ class LocalRun:
     def reports(self, wait_s: float) -> Iterator[TrainingReport]:
         """Yield reports as they come, until none comes for `wait_s` seconds or the run ends.
 
-        Raises ChildDied where the process was killed; an exception inside it comes as RunFailed.
+        Raises ChildDied where the process was killed; an exception inside it comes as RunFailed,
+        and so does a want of memory that the process did not live to tell of.
         """
         while not self._ended:
             try:
@@ -106,17 +121,26 @@ class LocalRun:
             except queue.Empty:
                 return
             if report is not None:
-                self._failed = self._failed or isinstance(report, RunFailed)
+                self._failed = self._failed or isinstance(report, RunFailed | RunInterrupted)
                 yield report
                 continue
             self._ended = True
             code = self._child.wait()
             if self._failed:
                 return
+            if self._lacked_memory(code):
+                yield OUT_OF_MEMORY
+                return
             if code < 0:
                 raise ChildDied(f"the training process was killed by {signal.Signals(-code).name}")
             if code > 0:
                 yield RunFailed("server_error", f"The training process failed: {self._tail.last()}")
+
+    def _lacked_memory(self, code: int) -> bool:
+        """Return whether the process, which did not say why it ended, ended for want of memory."""
+        if code == -signal.SIGKILL:
+            return self._memory_ran_out()
+        return code == -signal.SIGABRT and "bad_alloc" in self._tail.last()  # in a C++ thread
 
     def pause(self) -> None:
         """Ask for a snapshot and the end, once."""
@@ -146,7 +170,7 @@ class LocalRun:
                     report = RunFailed("server_error", "The training process wrote no report.")
                     self._child.kill()
                 self._reports.put(report)
-                if isinstance(report, RunFailed):
+                if isinstance(report, RunFailed | RunInterrupted):
                     break
         self._reports.put(None)
 

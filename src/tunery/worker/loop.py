@@ -20,7 +20,7 @@ from tunery.worker.sweep import Act, Sweeper
 
 # Each lane looks for these in order.
 LIGHT = ((TaskKind.CHECK_FILE, TaskKind.PREPARE_JOB, TaskKind.CHECK_BATCH, TaskKind.END_BATCH),)
-HEAVY = ((TaskKind.PUBLISH_JOB,), (TaskKind.TRAIN_JOB,))
+HEAVY = ((TaskKind.PUBLISH_JOB, TaskKind.KEEP_CHECKPOINTS), (TaskKind.TRAIN_JOB,))
 BATCHES = ((TaskKind.RUN_BATCH,),)
 LANES = (("light", LIGHT), ("heavy", HEAVY), ("batches", BATCHES))
 

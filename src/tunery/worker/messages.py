@@ -11,6 +11,7 @@ from tunery.domain.ports.training import (
     ProofRequest,
     RunFailed,
     RunFinished,
+    RunInterrupted,
     RunPaused,
     RunStarted,
     TrainingReport,
@@ -26,6 +27,7 @@ _REPORTS: dict[str, TypeAdapter[Any]] = {
         Snapshot,
         RunFinished,
         RunPaused,
+        RunInterrupted,
         RunFailed,
     )
 }

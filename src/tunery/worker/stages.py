@@ -10,7 +10,7 @@ from tunery.domain.jobs import TERMINAL, Adapter, JobError, StepMetrics
 from tunery.domain.models import BaseModel
 from tunery.domain.ports.blobs import BlobStore
 from tunery.domain.ports.engine import Engine
-from tunery.domain.ports.training import Executor, RunHandle
+from tunery.domain.ports.training import Executor, RunHandle, RunInterrupted
 from tunery.domain.tasks import MAX_FAILURES, LeaseLost, Task, TaskKind
 from tunery.services import publishing, training, validation
 from tunery.services.jobs import find_job
@@ -24,7 +24,12 @@ from tunery.worker.lease import Lease, Stopping
 from tunery.worker.portal import Portal
 from tunery.worker.tracking import TaskTracking, Tracking
 
-_JOB_TASKS = (TaskKind.PREPARE_JOB, TaskKind.TRAIN_JOB, TaskKind.PUBLISH_JOB)
+_JOB_TASKS = (
+    TaskKind.PREPARE_JOB,
+    TaskKind.TRAIN_JOB,
+    TaskKind.PUBLISH_JOB,
+    TaskKind.KEEP_CHECKPOINTS,
+)
 _OWNED_TASKS = (*_JOB_TASKS, *batches.TASKS)
 _RETRY_S = 2.0
 _BUSY_S = 5.0
@@ -83,9 +88,14 @@ class Stages:
         else:
             log.info("task done")
         if task.kind in _JOB_TASKS:
+            self._tidy(task, tracking)
+
+    def _tidy(self, task: Task, tracking: TaskTracking) -> None:
+        """Report the end of a job that has ended, and remove what it leaves behind."""
+        if task.kind is not TaskKind.KEEP_CHECKPOINTS:  # its job's end was told before
             tracking.end()
-            if training.clean_up(self.database, self.blobs, task.tenant, task.subject):
-                self.caches.remove(training.job_prefix(task.tenant, task.subject))
+        if training.clean_up(self.database, self.blobs, task.tenant, task.subject):
+            self.caches.remove(training.job_prefix(task.tenant, task.subject))
 
     def close(self) -> None:
         """Bring to an end what the tasks left to go on by itself."""
@@ -98,6 +108,7 @@ class Stages:
             with self.database.read() as tx:
                 job = tx.jobs(task.tenant).get(task.subject)
             ended, what = job is None or job.status in TERMINAL, "job"
+            ended = ended and task.kind is not TaskKind.KEEP_CHECKPOINTS
         elif task.kind is TaskKind.END_BATCH:
             return False  # its answers are made and charged: they are written, however late
         else:
@@ -120,18 +131,22 @@ class Stages:
                 self._train(task, lease, tracking)
             case TaskKind.CHECK_BATCH | TaskKind.RUN_BATCH | TaskKind.END_BATCH:
                 self.batches.carry_out(task, lease)
-            case TaskKind.PUBLISH_JOB:
-                base = self._base(task)
-                publishing.publish_job(
-                    self.database,
-                    self.blobs,
-                    base,
-                    self.renderers(base),
-                    lambda ids, digest, adapter: self._score(lease, ids, digest, adapter),
-                    self.executor.reference,
-                    self.tolerance,
-                    task,
-                )
+            case TaskKind.PUBLISH_JOB | TaskKind.KEEP_CHECKPOINTS:
+                self._publish(task, lease)
+
+    def _publish(self, task: Task, lease: Lease) -> None:
+        base = self._base(task)
+        proof = (
+            self.renderers(base),
+            lambda ids, digest, adapter: self._score(lease, ids, digest, adapter),
+            self.executor.reference,
+            self.tolerance,
+            task,
+        )
+        if task.kind is TaskKind.PUBLISH_JOB:
+            publishing.publish_job(self.database, self.blobs, base, *proof)
+        else:
+            publishing.publish_kept(self.database, self.blobs, *proof)
 
     def _base(self, task: Task) -> BaseModel:
         """Return the base of the task's job; raise TuneryError where it is not what it was."""
@@ -149,6 +164,8 @@ class Stages:
             while not handle.finished:
                 self._heed(lease, handle)
                 for report in handle.reports(_REPORT_WAIT_S):
+                    if isinstance(report, RunInterrupted):
+                        raise Unavailable(report.message)
                     goes_on = training.record(self.database, self.blobs, task, report)
                     if isinstance(report, StepMetrics):
                         tracking.step(report)
@@ -178,13 +195,22 @@ class Stages:
         return self.portal.call(lambda: self.engine.score(token_ids, base_digest, adapter))
 
     def _retry(self, task: Task, why: str) -> None:
-        """Give the task back for another try, or give up after many."""
-        failures = task.failures + 1
+        """Give the task back for another try, each time later, or give up after many."""
+        failures = self._failures(task) + 1
         if failures >= MAX_FAILURES:
             message = f"It failed {failures} times; the last time: {why}"
             self._abandon(task, JobError("server_error", message, None))
         else:
-            self._put_back(task, _RETRY_S, failed=True)
+            delay_s = min(_LATER_S, _RETRY_S * 2 ** (failures - 1))
+            self._put_back(task, delay_s, failed=True)
+
+    def _failures(self, task: Task) -> int:
+        """Return how often a task has failed without getting on, of which it may have forgotten."""
+        try:
+            with self.database.read() as tx:
+                return tx.queue.failures(task)
+        except TuneryError:
+            return task.failures
 
     def _put_back(self, task: Task, delay_s: float, *, failed: bool = False) -> None:
         try:

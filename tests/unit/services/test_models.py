@@ -1,12 +1,13 @@
 """Names to models: the base under each of its names, and each tenant's own tuned ones."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from support.rows import OURS, THEIRS, a_model
 from support.tiny import make_tiny_model
-from tunery.domain.errors import Forbidden, NotFound, Unavailable
+from tunery.domain.errors import Forbidden, NotFound, TuneryError, Unavailable
 from tunery.services import models
 from tunery.services.models import ModelDirectory
 from tunery.storage.blobs import LocalBlobStore
@@ -131,3 +132,15 @@ def test_every_base_of_the_catalogue_answers_and_a_tuned_model_stays_with_its_ow
         models.get_model(database, other, OURS, TUNED)
     other.catalogue.add("renamed", weights, aliases=(), learning_rate=1e-3)
     assert models.get_model(database, other, OURS, TUNED).base.name == "renamed"
+
+
+def test_a_job_whose_base_has_lost_a_file_is_told_which(tiny_model: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "base"))
+    catalogue = Catalogue(tmp_path / "catalogue")
+    base = catalogue.add("tiny", folder, aliases=(), learning_rate=1e-3)
+    directory = ModelDirectory(catalogue, "tiny")
+    assert directory.pinned("tiny", base.digest) == base
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(TuneryError, match=f"tiny lacks tokenizer.json in {folder}") as told:
+        directory.pinned("tiny", base.digest)
+    assert told.value.code == "model_files_missing"

@@ -6,14 +6,15 @@ import time
 
 import pytest
 
-from support.rows import OURS, a_file, a_job
-from tunery.domain.jobs import Hyperparameters, JobError, JobStatus, StepMetrics
-from tunery.domain.ports.training import MadeWith, RunStarted
+from support.rows import OURS, a_file, a_job, an_epoch, some_metrics
+from tunery.domain.jobs import Hyperparameters, JobError, JobStatus, Snapshot, StepMetrics
+from tunery.domain.ports.training import MadeWith, RunFailed, RunStarted
 from tunery.domain.tasks import Task, TaskKind
 from tunery.services import jobs, training
 from tunery.services.training import results_csv, step_message
 from tunery.storage.blobs import LocalBlobStore
 from tunery.storage.database import Database
+from tunery.storage.tables import epoch_checkpoints
 from tunery.wire.fine_tuning import to_wire_job
 
 STEPS = [
@@ -155,3 +156,103 @@ def test_a_running_job_says_when_it_will_have_ended(
     with database.write() as tx:
         jobs.fail_job(tx, OURS, jobs.find_job(tx, OURS, job_id), JobError("x", "y", None))
     assert finish() is None
+
+
+def begun(database: Database, blobs: LocalBlobStore) -> tuple[str, Task]:
+    """Return a job that has come to step 5, with an epoch's end and a snapshot at step 3."""
+    job_id, task = claimed(database)
+    assert training.begin_run(database, task) is not None
+    blobs.put("p/s-3", b"state")
+    for step in range(1, 6):
+        training.record(database, blobs, task, some_metrics(step))
+        if step == 3:
+            training.record(database, blobs, task, an_epoch(3))
+            training.record(database, blobs, task, Snapshot(3, "p/s-3", "5" * 64))
+    return job_id, task
+
+
+def steps_told(database: Database, job_id: str) -> tuple[list[int], list[int]]:
+    """Return the steps of which there are metrics, and those of which there is a checkpoint."""
+    with database.read() as tx:
+        metrics = [one.step for one in tx.jobs(OURS).metrics(job_id)]
+        return metrics, [one.step for one in tx.jobs(OURS).epoch_checkpoints(job_id)]
+
+
+def test_a_run_that_could_not_take_up_its_snapshot_forgets_what_came_before(
+    database: Database, blobs: LocalBlobStore
+) -> None:
+    job_id, task = begun(database, blobs)
+    run = training.begin_run(database, task)
+    assert run is not None
+    assert run.resume_from == Snapshot(3, "p/s-3", "5" * 64)
+    assert steps_told(database, job_id) == ([1, 2, 3], [3])
+    assert training.record(database, blobs, task, RunStarted(9, 1))
+    assert steps_told(database, job_id) == ([], [])
+    with database.read() as tx:
+        assert tx.jobs(OURS).snapshot(job_id) is None
+    assert list(blobs.keys("p")) == []
+    event = jobs.list_events(database, OURS, job_id, after=None, limit=1).items[0]
+    assert (event.level, event.message) == (
+        "warn",
+        "The state that was saved after step 3 is damaged; training goes on from the beginning",
+    )
+
+
+def test_a_run_that_took_up_its_snapshot_keeps_what_came_before(
+    database: Database, blobs: LocalBlobStore
+) -> None:
+    job_id, task = begun(database, blobs)
+    training.begin_run(database, task)
+    training.record(database, blobs, task, RunStarted(9, 4))
+    assert steps_told(database, job_id) == ([1, 2, 3], [3])
+    assert list(blobs.keys("p")) == ["p/s-3"]
+
+
+def test_a_run_that_gets_on_is_not_given_up_for_what_interrupted_it_before(
+    database: Database, blobs: LocalBlobStore
+) -> None:
+    _, task = begun(database, blobs)
+    with database.write() as tx:
+        tx.queue.put_back(task, 0, failed=True)
+        again = tx.queue.claim([TaskKind.TRAIN_JOB], 60)
+    assert again is not None
+    assert again.failures == 1
+    training.record(database, blobs, again, Snapshot(4, "p/s-4"))
+    with database.read() as tx:
+        assert tx.queue.failures(again) == 0
+
+
+@pytest.mark.parametrize(("good_step", "kept"), [(None, [3]), (3, [3]), (2, [])])
+def test_a_failed_jobs_good_checkpoints_wait_to_be_published(
+    database: Database, blobs: LocalBlobStore, good_step: int | None, kept: list[int]
+) -> None:
+    job_id, task = begun(database, blobs)
+    failed = RunFailed("non_finite_loss", "Training diverged.", good_step)
+    assert not training.record(database, blobs, task, failed)
+    assert jobs.get_job(database, OURS, job_id).status is JobStatus.FAILED
+    metrics, checkpoints = steps_told(database, job_id)
+    assert (metrics, checkpoints) == ([1, 2, 3, 4, 5], kept)
+    with database.write() as tx:
+        waiting = tx.queue.claim(list(TaskKind), 60)
+    assert (None if waiting is None else waiting.kind) == (
+        TaskKind.KEEP_CHECKPOINTS if kept else None
+    )
+
+
+def test_cleaning_up_after_a_cancelled_job_leaves_its_checkpoints_and_nothing_else(
+    database: Database, blobs: LocalBlobStore
+) -> None:
+    job_id, _ = begun(database, blobs)
+    prefix = training.job_prefix(OURS, job_id)
+    with database.write() as tx:
+        tx._connection.execute(
+            epoch_checkpoints.update().values(adapter_key=f"{prefix}/attempt-1/checkpoint-3")
+        )
+    kept = f"{prefix}/attempt-1/checkpoint-3/adapter_model.safetensors"
+    others = [f"{prefix}/attempt-1/snapshot-3", f"{prefix}/account/train.csv"]
+    for key in (kept, *others):
+        blobs.put(key, b"x")
+    assert not training.clean_up(database, blobs, OURS, job_id)
+    jobs.cancel_job(database, OURS, job_id)
+    assert training.clean_up(database, blobs, OURS, job_id)
+    assert list(blobs.keys(prefix)) == [kept]

@@ -1,5 +1,6 @@
 """Blobs in a local folder: whole or not at all, and never outside it."""
 
+import errno
 import os
 import subprocess
 import time
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tunery.domain.errors import InvalidRequest, NotFound, StorageFull
+from tunery.domain.errors import InvalidRequest, NotFound, StorageFull, Unavailable
 from tunery.storage.blobs import CHUNK, LocalBlobStore
 
 
@@ -209,6 +210,27 @@ def test_a_full_disk_is_named_and_keeps_nothing_of_the_blob(small_disk: Path, pi
     assert files(small_disk) == {"data/blobs/p/a"}
     store.put("p/b", b"b" * 1000)  # the space is free again
     assert store.read("p/b") == b"b" * 1000
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.EROFS])
+def test_a_disk_that_fails_is_named_and_keeps_nothing_of_the_blob(
+    store: LocalBlobStore, root: Path, error: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(error, os.strerror(error))
+
+    with monkeypatch.context() as patches:
+        patches.setattr(os, "fsync", fail)
+        with pytest.raises(Unavailable, match=os.strerror(error)) as caught:
+            store.put("p/a", b"x")
+    assert caught.value.code == "storage_unavailable"
+    assert files(root) == set()
+    store.put("p/a", b"x")
+
+
+def test_an_error_that_is_not_the_disks_stays_what_it_was(store: LocalBlobStore) -> None:
+    with pytest.raises(ConnectionResetError), store.writer("p/a"):
+        raise ConnectionResetError(errno.ECONNRESET, "the client has gone")
 
 
 def test_bytes_that_only_fail_at_the_flush_are_a_full_disk_too(small_disk: Path) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
@@ -16,6 +17,7 @@ from tunery.storage.catalogue import (
     DIGESTED_EMBEDDING,
     Catalogue,
     digest,
+    missing_files,
     valid_alias,
     valid_name,
 )
@@ -121,6 +123,7 @@ def test_an_unknown_name_has_no_base(catalogue: Catalogue) -> None:
         (["config.json"], "config.json"),
         (["tokenizer.json", "tokenizer_config.json"], "tokenizer.json, tokenizer_config.json"),
         ([name for name in FILES if name.endswith("safetensors")], "safetensors weights"),
+        (["chat_template.jinja"], r"lacks chat_template\.jinja\."),
     ],
 )
 def test_a_folder_that_lacks_something_is_refused_by_name(
@@ -361,3 +364,55 @@ def test_names_given_at_the_same_time_are_all_there(named: Catalogue) -> None:
 )
 def test_what_can_be_a_name(name: str, valid: bool) -> None:
     assert valid_alias(name) is valid
+
+
+@pytest.mark.parametrize("gone", [1, 2])
+def test_weights_that_the_index_names_and_that_are_missing_are_named(
+    catalogue: Catalogue, folder: Path, gone: int
+) -> None:
+    shards = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    weights = {f"layers.{number}.weight": shards[number % 2] for number in range(6)}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weights}))
+    assert missing_files(folder) == []
+    (folder / shards[gone - 1]).unlink()
+    with pytest.raises(InvalidRequest, match=f"it lacks {shards[gone - 1]}."):
+        catalogue.add("a", folder, aliases=(), learning_rate=1.0)
+    assert missing_files(folder) == [shards[gone - 1]]
+
+
+@pytest.mark.parametrize("index", ["{}", "not json", '{"weight_map": {"a": 1}}'])
+def test_an_index_that_names_no_files_is_refused(
+    catalogue: Catalogue, folder: Path, index: str
+) -> None:
+    (folder / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(InvalidRequest, match=r"model\.safetensors\.index\.json"):
+        catalogue.add("a", folder, aliases=(), learning_rate=1.0)
+
+
+def test_a_template_may_stand_in_the_tokenizers_settings(
+    catalogue: Catalogue, folder: Path
+) -> None:
+    (folder / "chat_template.jinja").unlink()
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": "{{ messages }}"}))
+    catalogue.add("a", folder, aliases=(), learning_rate=1.0)
+    assert missing_files(folder) == []
+
+
+def test_an_entry_is_on_disk_before_it_has_its_name(
+    catalogue: Catalogue, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acts: list[str] = []
+    fsync, rename = os.fsync, Path.rename
+
+    def flush(descriptor: int) -> None:
+        acts.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
+        fsync(descriptor)
+
+    def name(path: Path, target: Path) -> Path:
+        acts.append("renamed")
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", flush)
+    monkeypatch.setattr(Path, "rename", name)
+    catalogue.add("a", folder, aliases=(), learning_rate=1.0)
+    assert acts == ["tunery.tmp", "renamed", "a", catalogue.root.name]

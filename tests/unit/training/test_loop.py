@@ -2,6 +2,10 @@
 
 import hashlib
 import importlib.metadata
+import math
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +35,7 @@ from tunery.domain.jobs import (
     StepMetrics,
 )
 from tunery.domain.ports.training import (
+    OUT_OF_MEMORY,
     RunFailed,
     RunFinished,
     RunPaused,
@@ -41,6 +46,7 @@ from tunery.model.adapter_file import BadAdapter
 from tunery.model.base import load_base
 from tunery.storage.blobs import LocalBlobStore
 from tunery.training import loop
+from tunery.training.adapter import LearnedAdapter
 from tunery.training.loop import learning_rate_at
 
 
@@ -231,6 +237,40 @@ def test_a_paused_run_saves_its_steps_and_goes_on_to_the_bytes_of_the_uninterrup
     assert again[-1] == whole[-1]
 
 
+@pytest.mark.parametrize("beta", [None, 0.1])
+@pytest.mark.parametrize("damage", ["a bit", "cut off", "gone"])
+def test_a_snapshot_that_is_not_as_it_was_written_is_none_and_the_bytes_are_the_same(
+    tiny_model: Path, blobs: LocalBlobStore, damage: str, beta: float | None
+) -> None:
+    if beta is None:
+        put(blobs, "train", TOY)
+    else:
+        put_pairs(blobs, "train", 7)
+    whole = train(blobs, tiny_model, "whole", snapshot_s=ALWAYS, beta=beta)
+    snapshot = of(whole, Snapshot)[2]
+    state = blobs.read(snapshot.key)
+    assert snapshot.digest == hashlib.sha256(state).hexdigest()
+    blobs.delete(snapshot.key)
+    if damage == "a bit":  # within the numbers: it would be loaded without a word
+        blobs.put(snapshot.key, state[:-1] + bytes([state[-1] ^ 1]))
+    elif damage == "cut off":
+        blobs.put(snapshot.key, state[:-100])
+    again = train(blobs, tiny_model, "again", resume_from=snapshot, beta=beta)
+    assert again[0] == RunStarted(8, 1)
+    assert of(again, StepMetrics) == of(whole, StepMetrics)
+    ends = [[one.adapter.digest for one in of(made, EpochCheckpoint)] for made in (whole, again)]
+    assert ends[0] == ends[1]
+
+
+def test_a_snapshot_of_an_earlier_version_has_no_digest_and_is_taken_up(
+    tiny_model: Path, blobs: LocalBlobStore
+) -> None:
+    put(blobs, "train", TOY)
+    snapshot = of(train(blobs, tiny_model, "whole", snapshot_s=ALWAYS), Snapshot)[2]
+    without = Snapshot(snapshot.step, snapshot.key)
+    assert train(blobs, tiny_model, "again", resume_from=without)[0] == RunStarted(8, 4)
+
+
 def test_a_pause_after_the_last_step_comes_too_late(
     tiny_model: Path, blobs: LocalBlobStore
 ) -> None:
@@ -279,8 +319,136 @@ def test_a_run_that_diverges_fails_by_name_and_reports_nothing_more(
     assert [m.step for m in steps] == list(range(1, len(steps) + 1))
     assert len(steps) < 8
     assert f"step {len(steps) + 1}" in failed.message
+    # The step before has made the weights that were found to be bad.
+    assert failed.good_step == len(steps) - 1
     assert len(of(reports, RunFailed)) == 1
     assert not of(reports, RunFinished)
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_a_loss_that_stops_being_finite_ends_the_run_at_that_step(
+    tiny_model: Path, blobs: LocalBlobStore, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    put(blobs, "train", TOY)
+    step, bad_from = LearnedAdapter.step, 6
+    taken = 0
+
+    def spoil(adapter: LearnedAdapter, learning_rate: float) -> float:
+        nonlocal taken
+        norm, taken = step(adapter, learning_rate), taken + 1
+        if taken == bad_from - 1:
+            with torch.no_grad():
+                adapter.parameters()[1].fill_(value)
+        return norm
+
+    monkeypatch.setattr(LearnedAdapter, "step", spoil)
+    reports = train(blobs, tiny_model, "out", batch_size=2, epochs=3)  # four steps an epoch
+    failed = reports[-1]
+    assert isinstance(failed, RunFailed)
+    assert (failed.code, failed.good_step) == ("non_finite_loss", bad_from - 2)
+    assert [m.step for m in of(reports, StepMetrics)] == list(range(1, bad_from))
+    (good,) = of(reports, EpochCheckpoint)
+    assert good.step <= failed.good_step
+    tensors = load(files(blobs, good.adapter)[0])
+    assert all(tensor.isfinite().all() for tensor in tensors.values())
+
+
+def test_weights_that_are_not_finite_are_no_checkpoint(
+    tiny_model: Path, blobs: LocalBlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(blobs, "train", TOY)
+    step, taken = LearnedAdapter.step, 0
+
+    def spoil(adapter: LearnedAdapter, learning_rate: float) -> float:
+        nonlocal taken
+        norm, taken = step(adapter, learning_rate), taken + 1
+        if taken == 8:  # the last of the second epoch, and of the run
+            with torch.no_grad():
+                adapter.parameters()[1][0, 0] = math.inf
+        return norm
+
+    monkeypatch.setattr(LearnedAdapter, "step", spoil)
+    reports = train(blobs, tiny_model, "out", batch_size=2, epochs=2)
+    failed = reports[-1]
+    assert isinstance(failed, RunFailed)
+    assert (failed.code, failed.good_step) == ("non_finite_loss", 7)
+    assert [one.step for one in of(reports, EpochCheckpoint)] == [4]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate"),
+        RuntimeError("std::bad_alloc"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_want_of_memory_fails_the_run_by_name_and_says_what_to_change(
+    tiny_model: Path, blobs: LocalBlobStore, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    put(blobs, "train", TOY)
+    step, taken = LearnedAdapter.step, 0
+
+    def fail(adapter: LearnedAdapter, learning_rate: float) -> float:
+        nonlocal taken
+        taken += 1
+        if taken == 6:
+            raise error
+        return step(adapter, learning_rate)
+
+    monkeypatch.setattr(LearnedAdapter, "step", fail)
+    reports = train(blobs, tiny_model, "out", batch_size=2, epochs=2)
+    assert reports[-1] == OUT_OF_MEMORY
+    assert "smaller batch_size" in OUT_OF_MEMORY.message
+    assert [one.step for one in of(reports, EpochCheckpoint)] == [4]
+
+
+def test_an_error_that_is_none_of_memory_is_no_want_of_it(
+    tiny_model: Path, blobs: LocalBlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(adapter: LearnedAdapter, learning_rate: float) -> float:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    put(blobs, "train", TOY)
+    monkeypatch.setattr(LearnedAdapter, "step", fail)
+    with pytest.raises(RuntimeError, match="mat1"):
+        train(blobs, tiny_model, "out")
+
+
+# Trains twice, the second time with not much more memory than it has already.
+LITTLE_MEMORY = """
+import json, resource, sys
+from pathlib import Path
+from support.training_runs import of, put, train, turns
+from tunery.domain.ports.training import RunFailed
+from tunery.storage.blobs import LocalBlobStore
+base, folder = map(Path, sys.argv[1:])
+blobs = LocalBlobStore(folder)
+put(blobs, "train", [turns(f"question {n}", "the answer") for n in range(4)])
+train(blobs, base, "small/attempt-1", epochs=1)
+put(blobs, "train", [turns(f"question {n}" + "." * 400, "the answer") for n in range(64)])
+status = Path("/proc/self/status").read_text()
+size = 1024 * int(status.partition("VmSize:")[2].split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (size + 12 * 2**20, resource.RLIM_INFINITY))
+(failed,) = of(train(blobs, base, "large/attempt-1", epochs=1, batch_size=64), RunFailed)
+print(failed.code)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits a process's memory")
+def test_an_allocation_that_this_machine_refuses_is_a_want_of_memory(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LITTLE_MEMORY, tiny_model, tmp_path],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "out_of_memory\n", done.stderr[-2000:]
 
 
 def test_answers_of_weight_zero_teach_nothing(tiny_model: Path, blobs: LocalBlobStore) -> None:

@@ -14,9 +14,11 @@ from support.rows import an_epoch, some_metrics, wait_for
 from tunery.domain.errors import Unavailable
 from tunery.domain.jobs import Hyperparameters, Snapshot
 from tunery.domain.ports.training import (
+    OUT_OF_MEMORY,
     ProofRequest,
     RunFailed,
     RunFinished,
+    RunInterrupted,
     RunPaused,
     RunStarted,
     TrainingReport,
@@ -138,6 +140,43 @@ def test_a_child_killed_by_a_signal_has_died_after_its_reports(
         with pytest.raises(ChildDied, match=number.name):
             next(reports)
         assert run.finished
+
+
+@pytest.mark.parametrize("counts", [(4, 5), (4, 4)])
+def test_a_child_killed_while_memory_ran_out_needed_too_much(counts: tuple[int, int]) -> None:
+    counted = iter(counts)
+    script = f"""
+sys.stdin.readline()
+os.write(1, {encode_report(some_metrics(1))!r})
+os.kill(os.getpid(), 9)
+"""
+    command = (sys.executable, "-c", "import os, sys\n" + script)
+    run = LocalExecutor({}, command, lambda: next(counted)).start(RUN)
+    try:
+        reports = run.reports(wait_s=30)
+        assert next(reports) == some_metrics(1)
+        if counts[1] > counts[0]:
+            assert next(reports) == OUT_OF_MEMORY
+            assert next(reports, None) is None
+        else:
+            with pytest.raises(ChildDied, match="SIGKILL"):
+                next(reports)
+        assert run.finished
+    finally:
+        run.stop()
+
+
+def test_a_child_whose_cpp_threads_get_no_memory_needed_too_much() -> None:
+    told = "terminate called after throwing an instance of 'std::bad_alloc'"
+    with started(f"sys.stdin.readline(); os.write(2, {told.encode()!r}); os.abort()") as run:
+        assert all_reports(run) == [OUT_OF_MEMORY]
+
+
+def test_an_interrupted_run_says_why_and_its_end_is_no_failure() -> None:
+    report = RunInterrupted("The disk is full.")
+    script = f"sys.stdin.readline(); os.write(1, {encode_report(report)!r}); sys.exit(1)"
+    with started(script) as run:
+        assert all_reports(run) == [report]
 
 
 def test_a_child_that_ends_by_an_error_fails_with_its_last_line(

@@ -17,6 +17,7 @@ from tunery.domain.ports.training import (
     ProofRequest,
     RunFailed,
     RunFinished,
+    RunInterrupted,
     RunPaused,
     RunStarted,
     TrainingReport,
@@ -44,6 +45,8 @@ REPORTS: list[TrainingReport] = [
     Snapshot(8, "p/snap"),
     RunFinished(2**40),
     RunPaused(),
+    RunInterrupted("The disk is full."),
+    RunFailed("non_finite_loss", "At step 9.", 7),
     RunFailed("server_error", "Two\nlines, 'quotes' and \U0001f600"),
 ]
 
@@ -64,7 +67,7 @@ def test_what_a_run_is_made_with_arrives_with_its_start() -> None:
 
 
 @pytest.mark.parametrize(
-    ("parent", "snapshot"), [(None, None), (Adapter("p/a", "0" * 64), Snapshot(3, "p/s"))]
+    ("parent", "snapshot"), [(None, None), (Adapter("p/a", "0" * 64), Snapshot(3, "p/s", "a" * 64))]
 )
 @pytest.mark.parametrize(
     ("trained", "beta"), [(TrainingMethod.SUPERVISED, None), (TrainingMethod.DPO, 1 / 3)]

@@ -1,11 +1,13 @@
 """What becomes of a task: done, given back, or its job failed with a word to its owner."""
 
+import dataclasses
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import sqlalchemy as sa
 
 from support.rows import (
     OURS,
@@ -26,6 +28,7 @@ from tunery.domain.ports.training import (
     ProofRequest,
     RunFailed,
     RunFinished,
+    RunInterrupted,
     RunPaused,
     RunStarted,
     TrainingReport,
@@ -36,6 +39,7 @@ from tunery.services import batches, jobs, pausing
 from tunery.services.models import ModelDirectory
 from tunery.services.publishing import Tolerance
 from tunery.storage.blobs import LocalBlobStore
+from tunery.storage.clock import database_now
 from tunery.storage.database import Database
 from tunery.storage.tables import tasks
 from tunery.telemetry import logger
@@ -107,6 +111,19 @@ class BusyEngine:
             self.refusals -= 1
             raise Overloaded("Every place is in use.", retry_after_s=0)
         return [SCORES for _ in token_ids]
+
+
+class FaultyEngine:
+    """Scores as the reference does, but not the adapter of the step `bad`."""
+
+    def __init__(self, bad: int | None) -> None:
+        self.bad = bad
+
+    async def score(
+        self, token_ids: Sequence[Sequence[int]], base_digest: str, adapter: Adapter
+    ) -> list[list[float]]:
+        wrong = adapter.key.endswith(f"step-{self.bad}")
+        return [[score - wrong for score in SCORES] for _ in token_ids]
 
 
 def raising(error: BaseException) -> Callable[[], None]:
@@ -292,6 +309,68 @@ def test_a_task_that_broke_its_workers_too_often_is_not_tried_again(
     assert executor.started == []
     assert job_of(database).status is JobStatus.FAILED
     assert waiting(database) == []
+
+
+@pytest.mark.parametrize(("failures", "delay_s"), [(0, 2), (1, 4), (2, 8), (5, 60), (6, 60)])
+def test_an_interrupted_run_is_tried_again_each_time_later(
+    database: Database, run: Callable[..., None], failures: int, delay_s: float
+) -> None:
+    task = add_job(database)
+    with database.write() as tx:
+        tx._connection.execute(tasks.update().values(failures=failures))
+        before = tx._connection.execute(sa.select(database_now())).scalar_one()
+    run(task, ScriptedExecutor(RunStarted(1, 1), RunInterrupted("The disk is full.")))
+    assert job_of(database).status is JobStatus.RUNNING
+    assert waiting(database) == [("train_job", "queued", failures + 1, True)]
+    with database.read() as tx:
+        due = tx._connection.execute(sa.select(tasks.c.run_after)).scalar_one()
+    assert delay_s <= due - before < delay_s + 30
+
+
+def test_a_run_that_is_interrupted_again_and_again_fails_in_its_own_words(
+    database: Database, run: Callable[..., None]
+) -> None:
+    task = add_job(database)
+    with database.write() as tx:
+        tx._connection.execute(tasks.update().values(failures=MAX_FAILURES - 1))
+    run(task, ScriptedExecutor(RunInterrupted("The disk is full.")))
+    job = job_of(database)
+    assert job.error is not None
+    assert job.error.message == "It failed 8 times; the last time: The disk is full."
+
+
+@pytest.mark.parametrize("ended", [JobStatus.CANCELLED, JobStatus.FAILED])
+@pytest.mark.parametrize("bad", [None, 3, 6])
+def test_what_a_job_made_before_it_ended_is_proven_and_published_each_for_itself(
+    database: Database,
+    blobs: LocalBlobStore,
+    run: Callable[..., None],
+    directory: ModelDirectory,
+    ended: JobStatus,
+    bad: int | None,
+) -> None:
+    digest = directory.base().digest
+    task = add_job(database, TaskKind.KEEP_CHECKPOINTS, status=ended, base_digest=digest)
+    prefix = f"{OURS.project_id}/jobs/ftjob-1"
+    steps = (3, 6)
+    with database.write() as tx:
+        for step in steps:
+            adapter = Adapter(f"{prefix}/attempt-1/step-{step}", f"{step:064d}")
+            made = dataclasses.replace(an_epoch(step), adapter=adapter)
+            tx.jobs(OURS).add_epoch_checkpoint("ftjob-1", made)
+            blobs.put(f"{adapter.key}/adapter_model.safetensors", b"w")
+    run(task, engine=FaultyEngine(bad))
+    good = [step for step in steps if step != bad]
+    assert job_of(database).status is ended
+    assert job_of(database).fine_tuned_model is None
+    assert waiting(database) == []
+    published = jobs.list_checkpoints(database, OURS, "ftjob-1", after=None, limit=9).items
+    assert sorted(one.step for one in published) == good
+    with database.read() as tx:
+        names = {model.name for model in tx.models(OURS).all()}
+    assert names == {one.model_name for one in published}
+    assert all(f":ckpt-step-{one.step}" in one.model_name for one in published)
+    assert [key.split("/")[-2] for key in blobs.keys(prefix)] == [f"step-{step}" for step in good]
 
 
 def test_a_bug_fails_the_job_and_its_text_stays_in_the_log(

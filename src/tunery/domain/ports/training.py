@@ -64,7 +64,10 @@ class MadeWith:
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """The model and the data are there; `total_steps` optimizer steps are ahead."""
+    """The model and the data are there; `total_steps` optimizer steps are ahead.
+
+    `first_step` is 1 where the snapshot to resume from was not there as it was written.
+    """
 
     total_steps: int
     first_step: int
@@ -84,15 +87,39 @@ class RunPaused:
 
 
 @dataclass(frozen=True, slots=True)
-class RunFailed:
-    """The run cannot go on: a code and one line for the job's owner."""
+class RunInterrupted:
+    """The run cannot go on now, through no fault of its own: it is to be tried again."""
 
-    code: str
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class RunFailed:
+    """The run cannot go on: a code and one line for the job's owner.
+
+    Checkpoints of steps behind `good_step` are not worth keeping; None: all of them are.
+    """
+
+    code: str
+    message: str
+    good_step: int | None = None
+
+
+OUT_OF_MEMORY = RunFailed(
+    "out_of_memory",
+    "Training needed more memory than the machine has; set a smaller batch_size or shorten the"
+    " examples.",
+)
+
 TrainingReport = (
-    RunStarted | StepMetrics | EpochCheckpoint | Snapshot | RunFinished | RunPaused | RunFailed
+    RunStarted
+    | StepMetrics
+    | EpochCheckpoint
+    | Snapshot
+    | RunFinished
+    | RunPaused
+    | RunInterrupted
+    | RunFailed
 )
 
 

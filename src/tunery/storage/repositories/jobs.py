@@ -125,9 +125,9 @@ class JobRepository:
         """Record when the job will have ended, as its run sees it; None where it does not yet."""
         self._set(job_id, estimated_finish=at)
 
-    def set_snapshot(self, job_id: str, snapshot: Snapshot) -> None:
-        """Record the point to resume from."""
-        self._set(job_id, snapshot=asdict(snapshot))
+    def set_snapshot(self, job_id: str, snapshot: Snapshot | None) -> None:
+        """Record the point to resume from; None: the beginning."""
+        self._set(job_id, snapshot=None if snapshot is None else asdict(snapshot))
 
     def snapshot(self, job_id: str) -> Snapshot | None:
         """Return the point to resume from, if there is one."""
@@ -175,6 +175,10 @@ class JobRepository:
         self._connection.execute(
             job_events.delete().where(*mine, job_events.c.kind == "metrics", later)
         )
+        self.drop_checkpoints_after(job_id, step)
+
+    def drop_checkpoints_after(self, job_id: str, step: int) -> None:
+        """Forget the adapters of epochs that ended behind `step`."""
         self._connection.execute(
             epoch_checkpoints.delete().where(
                 epoch_checkpoints.c.project_id == self._project_id,
