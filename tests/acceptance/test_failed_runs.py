@@ -1,4 +1,4 @@
-"""Jobs that cannot be trained fail by name, say what to do, and leave worker and service at work."""
+"""Jobs that cannot be trained fail by name and say what to do; worker and service work on."""
 
 import shutil
 from collections.abc import Iterator

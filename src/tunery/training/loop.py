@@ -4,6 +4,7 @@ Steps, checkpoints and the end are reported; blobs are written below the run's o
 no job's row: whether a report still counts is decided by whoever hears it.
 """
 
+import errno
 import hashlib
 import math
 import time
@@ -87,15 +88,22 @@ class LocalTrainer:
         try:
             with self._caches.held(run.job_prefix) as cache:
                 _Run(self, run, report, pause_wanted, cache).go()
-        except MemoryError:
-            report(OUT_OF_MEMORY)
-        except RuntimeError as error:  # torch's allocator of this machine, or of a GPU
-            if not any(words in str(error).lower() for words in _OUT_OF_MEMORY):
+        except (MemoryError, RuntimeError, OSError) as error:
+            if not _is_want_of_memory(error):
                 raise
             report(OUT_OF_MEMORY)
 
 
-_OUT_OF_MEMORY = ("allocate memory", "out of memory", "bad_alloc")
+def _is_want_of_memory(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    words = str(error).lower()
+    return isinstance(error, MemoryError) or any(sign in words for sign in _SIGNS)
+
+
+# Of torch, on this machine and on a GPU, of C++, and of oneDNN, which computes products: it
+# says no more, but a product of these types and shapes has nothing else to fail by.
+_SIGNS = ("allocate memory", "out of memory", "bad_alloc", "could not create a primitive")
 
 
 def learning_rate_at(step: int, total_steps: int, peak: float) -> float:

@@ -1,5 +1,6 @@
 """A whole training run: what it reports, what it writes, and that it can be resumed."""
 
+import errno
 import hashlib
 import importlib.metadata
 import math
@@ -380,8 +381,10 @@ def test_weights_that_are_not_finite_are_no_checkpoint(
     [
         MemoryError(),
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."),
-        RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to"),
         RuntimeError("std::bad_alloc"),
+        RuntimeError("could not create a primitive"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
     ],
     ids=lambda error: type(error).__name__,
 )
