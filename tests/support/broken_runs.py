@@ -203,4 +203,5 @@ def main(base: Path, empty: Path, folder: Path, method: str, epochs: int, batch:
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:4]), sys.argv[4], *map(int, sys.argv[5:]))
+    folders, numbers = [Path(one) for one in sys.argv[1:4]], sys.argv[5:7]
+    main(folders[0], folders[1], folders[2], sys.argv[4], int(numbers[0]), int(numbers[1]))
