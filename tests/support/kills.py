@@ -39,6 +39,7 @@ STEPS = EXAMPLES // BATCH * EPOCHS
 LONG = 2  # lines over the context: they are in one batch, which is computed in parts
 _WORDS = ("amber", "birch", "cobalt", "delta", "ember", "fjord", "garnet", "harbor", "indigo")
 _SYSTEM = "You answer for a harbor that sells amber, birch and cobalt; be short and be right."
+_TRIES = 6
 _SPEED = ("tokens_per_second", "seconds_left")  # of a step's metrics: no two runs have the same
 
 
@@ -101,6 +102,7 @@ class Kill:
     victims: str
     found: str  # what the job was at when its worker was killed
     went_on: str
+    late: int  # how many jobs had ended before the moment that was drawn
 
 
 class Harbor:
@@ -136,15 +138,25 @@ class Harbor:
             self._alone[kind] = Stages(*reached), self.outcome(job_id)
         return self._alone[kind]
 
-    def kill(self, kind: str, moment: str, victims: str, rng: random.Random) -> Kill | None:
+    def kill(self, kind: str, moment: str, victims: str, rng: random.Random) -> Kill:
         """Kill a new job's worker; hold what the job makes to what one that is left alone makes.
 
-        Returns None where the job had ended before.
+        Where a job has ended before the moment that was drawn, the next one's is drawn within half
+        of the time: by now, the machine is quicker than when a job was left alone.
         """
+        for late in range(_TRIES):
+            kill = self._kill(kind, moment, victims, rng, late)
+            if kill is not None:
+                return kill
+        raise AssertionError(f"{_TRIES} jobs had ended before their worker was killed")
+
+    def _kill(
+        self, kind: str, moment: str, victims: str, rng: random.Random, late: int
+    ) -> Kill | None:
         stages, expected = self.alone(kind)
         worker = self.server.child("work")
         job_id = self._create(kind)
-        self._wait(job_id, moment, stages, rng)
+        self._wait(job_id, moment, stages, rng.random() / 2**late)
         ours = [worker] if victims == VICTIMS[0] else [*descendants(worker.pid), worker]
         found = self._at(job_id)
         if found is None:
@@ -154,7 +166,7 @@ class Harbor:
         outcome = self.outcome(job_id)
         assert outcome.steps == expected.steps
         assert outcome == expected
-        return Kill(kind, moment, victims, found, self._went_on(job_id))
+        return Kill(kind, moment, victims, found, self._went_on(job_id), late)
 
     def outcome(self, job_id: str) -> Outcome:
         """Wait for a job to succeed and return what it has made."""
@@ -196,23 +208,21 @@ class Harbor:
         )
         return job.id
 
-    def _wait(self, job_id: str, moment: str, stages: Stages, rng: random.Random) -> None:
-        """Wait for a moment that is drawn within a stage, or within all of the job's life."""
+    def _wait(self, job_id: str, moment: str, stages: Stages, share: float) -> None:
+        """Wait until a share of a stage has gone by, or one of all of the job's life."""
         if moment == "any":
-            time.sleep(rng.uniform(0, stages.end))
+            time.sleep(share * stages.end)
         elif moment == "tokenizing":
             self._until(job_id, self._tokenizes)
-            time.sleep(rng.uniform(0, stages.training - stages.tokenizing))
-        elif moment == "training":
+            time.sleep(share * (stages.training - stages.tokenizing))
+        elif moment in ("training", "writing"):
             self._until(job_id, self._trains)
-            time.sleep(rng.uniform(0, stages.publishing - stages.training))
-        elif moment == "writing":
-            self._until(job_id, self._trains)
-            time.sleep(rng.uniform(0, stages.publishing - stages.training) * 0.8)
-            self._until_written(job_id)
+            time.sleep(share * (stages.publishing - stages.training))
+            if moment == "writing":
+                self._until_written(job_id)
         else:
             self._until(job_id, self._publishes)
-            time.sleep(rng.uniform(0, stages.end - stages.publishing))
+            time.sleep(share * (stages.end - stages.publishing))
 
     def _until(self, job_id: str, probe: Callable[[str], object]) -> float:
         """Wait until `probe` returns something, or the job has ended; return when that was."""

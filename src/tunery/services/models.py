@@ -74,8 +74,8 @@ class ModelDirectory:
         missing = missing_files(Path(base.path))
         if missing:
             raise TuneryError(
-                f"The base model {base.name} lacks {', '.join(missing)} in {base.path}; put that"
-                " back and create the job again.",
+                f"The base model {base.name} lacks {', '.join(missing)}; whoever runs this service"
+                " has to put that back, then create the job again.",
                 code="model_files_missing",
             )
         return base

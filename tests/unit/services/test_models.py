@@ -141,6 +141,6 @@ def test_a_job_whose_base_has_lost_a_file_is_told_which(tiny_model: Path, tmp_pa
     directory = ModelDirectory(catalogue, "tiny")
     assert directory.pinned("tiny", base.digest) == base
     (folder / "tokenizer.json").unlink()
-    with pytest.raises(TuneryError, match=f"tiny lacks tokenizer.json in {folder}") as told:
+    with pytest.raises(TuneryError, match=r"tiny lacks tokenizer\.json;") as told:
         directory.pinned("tiny", base.digest)
     assert told.value.code == "model_files_missing"
