@@ -9,7 +9,7 @@ Axes: T tokens, C hidden size.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from tunery.model.attention import PackedLayout
+from tunery.model.autograd import apply
 from tunery.model.fused import ATTENTION, GATES
-from tunery.model.lora import TrainedLinear, lora_product
+from tunery.model.lora import TrainedLinear
 from tunery.model.operations import Angles, Operations
 
 KEPT_TOKENS = 4096
@@ -121,15 +122,56 @@ class _Product:
         return cls(weight, torch.cat(biases).detach() if biases else None, parts)
 
     def __call__(self, x: Tensor) -> Tensor:
-        dtype = self.weight.dtype
-        down = torch.cat([part.down for part in self.parts]).to(dtype)
-        ups = [(part.up * part.scale).to(dtype) for part in self.parts]
-        # Each part's own rows and its own rank's columns: the rest of the matrix is zero.
-        up: Tensor = ups[0]
-        if len(ups) > 1:
-            up = torch.block_diag(*ups)  # type: ignore[no-untyped-call]
-        y = lora_product(x, self.weight, down, up)
+        downs, ups = [part.down for part in self.parts], [part.up for part in self.parts]
+        y = cast(Tensor, apply(_Adapted, x, self, *downs, *ups))
         return y if self.bias is None else y + self.bias
+
+
+class _Adapted(torch.autograd.Function):
+    """x W^T + s (x A^T) B^T of each part; gradients for x, and in float32 for A and B."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, product: _Product, *matrices: Tensor) -> Tensor:
+        dtype, parts = product.weight.dtype, len(product.parts)
+        downs = torch.cat(matrices[:parts]).to(dtype)
+        ups = [
+            (up * part.scale).to(dtype)
+            for up, part in zip(matrices[parts:], product.parts, strict=True)
+        ]
+        low = x @ downs.t()
+        y = x @ product.weight.t()
+        for up, own, lower in zip(ups, _outputs(y, ups), _lows(low, ups), strict=True):
+            own.addmm_(lower, up.t())
+        ctx.save_for_backward(x, low, downs, *ups)
+        ctx.product = product
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, low, downs, *ups = ctx.saved_tensors
+        product: _Product = ctx.product
+        gradient = gradients[0]
+        own = _outputs(gradient, ups)
+        grad_low = torch.cat([part @ up for part, up in zip(own, ups, strict=True)], 1)
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            grad_x = (gradient @ product.weight).addmm_(grad_low, downs)
+        grad_downs = (grad_low.t() @ x).float().split([up.shape[1] for up in ups])
+        grad_ups = [
+            (part.t() @ lower).float().mul_(layer.scale)
+            for part, lower, layer in zip(own, _lows(low, ups), product.parts, strict=True)
+        ]
+        return grad_x, None, *grad_downs, *grad_ups
+
+
+def _outputs(y: Tensor, ups: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Return the columns of a product's outputs that are each part's."""
+    return y.split([len(up) for up in ups], 1)
+
+
+def _lows(low: Tensor, ups: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Return the columns of x A^T that are each part's."""
+    return low.split([up.shape[1] for up in ups], 1)
 
 
 @dataclass(frozen=True, slots=True)
