@@ -15,6 +15,7 @@ from support.databases import (  # noqa: F401
     postgresql_url,
     sqlite_url,
 )
+from support.families import FAMILIES, make_family
 from support.rows import blobs, directory  # noqa: F401
 from support.tiny import make_tiny_model
 
@@ -28,6 +29,13 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a tiny random base model; not to be changed."""
     return make_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session", params=FAMILIES)
+def any_base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a tiny random base of each family; not to be changed."""
+    family: str = request.param
+    return make_family(tmp_path_factory.mktemp(family), family)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -49,12 +49,17 @@ def make_tiny_model(folder: Path, seed: int = 0, head_dim: int = 16) -> Path:
                 parameter.normal_(0, 0.08)
     model.to(torch.bfloat16)
     model.save_pretrained(folder)
+    write_tokenizer(folder, tokenizer)
+    return folder
+
+
+def write_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
+    """Write the tokenizer and the chat template beside a model's weights."""
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text(
         json.dumps({"eos_token": "<|im_end|>", "bos_token": "<|im_start|>"})
     )
     (folder / "chat_template.jinja").write_text(TEMPLATE)
-    return folder
 
 
 def make_byte_tokenizer() -> Tokenizer:

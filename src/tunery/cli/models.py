@@ -1,11 +1,13 @@
 """tunery models: list, pull, add, alias, unalias."""
 
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tunery.cli.console import load_settings, out, print_table, told
+from tunery.cli.console import err, load_settings, out, print_table, told
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -109,12 +111,22 @@ def add(
         float, typer.Option(help="What learning_rate_multiplier multiplies.")
     ] = 2e-4,
 ) -> None:
-    """Add a base model from a folder on this machine; it is served when it is asked for."""
+    """Add a base model from a folder on this machine; it is served when it is asked for.
+
+    A base whose linear layers cannot be tuned is refused.
+    """
+    from tunery.cli.libraries import quiet_libraries
     from tunery.wiring.storage import open_directory
 
     settings = load_settings()
+    quiet_libraries()
+    check: Callable[[Path], None] | None = None
+    with suppress(ImportError):
+        from tunery.wiring.bases import refuse_unmapped as check
     with told():
         base = open_directory(settings).catalogue.add(
-            name, folder, aliases=tuple(alias or ()), learning_rate=learning_rate
+            name, folder, aliases=tuple(alias or ()), learning_rate=learning_rate, check=check
         )
+    if check is None:
+        err.print("torch is not installed here: whether its layers can be tuned was not checked.")
     out.print(f"{base.name} ({base.context_tokens} tokens) answers to {', '.join(base.names)}.")

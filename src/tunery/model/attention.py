@@ -9,15 +9,14 @@ head, D head size.
 
 import math
 from collections.abc import Sequence
-from functools import cached_property
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import AttentionInterface
 
-from tunery.model.autograd import apply
+from tunery.model.gradients import gathered, grouped_attention
 from tunery.model.memory import Pages
 
 NAME = "tunery"
@@ -25,14 +24,29 @@ ROUND_TOKENS = 32
 _ROUND_KEYS = 32  # windows into the cache have few lengths as well
 _LONG = 768  # from this length on, keeping the probabilities costs more than computing them again
 _HIDDEN = -1e4  # added to the score of a key that is not seen
-_NOT_OURS = ("sliding_window", "softcap", "s_aux", "sinks")
+_BLOCK = 512  # queries of a long text that attend together where they see a window of it only
+_NOT_OURS = ("softcap", "s_aux", "sinks")
+
+
+class NotOurs(ValueError):
+    """A base computes what is not computed here; the text says what."""
 
 
 class Layout(Protocol):
-    """Says which tokens of the row see which."""
+    """Says which tokens of the row see which.
+
+    In a layer with a `window`, a token sees so many of those that it else sees: itself, and the
+    ones right before it.
+    """
 
     def attend(
-        self, layer: int, query_HTD: Tensor, key_KTD: Tensor, value_KTD: Tensor, scale: float
+        self,
+        layer: int,
+        query_HTD: Tensor,
+        key_KTD: Tensor,
+        value_KTD: Tensor,
+        scale: float,
+        window: int | None = None,
     ) -> Tensor:
         """Return attention's output, [T, H * D]."""
 
@@ -45,15 +59,19 @@ def _attention(
     attention_mask: Tensor | None,
     scaling: float,
     layout: Layout,
+    sliding_window: int | None = None,
     **unused: Any,
 ) -> tuple[Tensor, None]:
     """Follow transformers' attention interface: [1, H, T, D] in, [1, T, H, D] out."""
     del attention_mask
     for name in _NOT_OURS:
         if unused.get(name) is not None:
-            raise ValueError(f"This base's attention uses {name}, which is not supported yet.")
+            raise NotOurs(f"attention with {name}")
+    if not getattr(module, "is_causal", True):
+        raise NotOurs("attention to tokens that come later")
     dtype = value.dtype  # rotation is computed in float32, like the residual stream
-    out = layout.attend(module.layer_idx, query[0].to(dtype), key[0].to(dtype), value[0], scaling)
+    heads = query[0].to(dtype), key[0].to(dtype), value[0]
+    out = layout.attend(module.layer_idx, *heads, scaling, sliding_window)
     return out.view(1, out.shape[0], query.shape[1], query.shape[3]), None
 
 
@@ -97,9 +115,8 @@ class PackedLayout:
         self._ungather = torch.cat([before, used, nothing + places])
         self._unscatter = torch.full((places,), tokens + self.padding)
         self._unscatter[used] = torch.arange(tokens)
-        later = torch.full((self.longest, self.longest), _HIDDEN).triu(1)
-        self._mask = torch.cat([torch.zeros(self.longest, shared), later], 1).to(dtype)
-        self._shared_mask = torch.full((shared, shared), _HIDDEN).triu(1).to(dtype)
+        self._dtype = dtype
+        self._masks: dict[tuple[int, int, int | None], Tensor] = {}
         self.positions = torch.cat(
             [torch.arange(shared), *(shared + columns[:length] for length in own), nothing]
         )
@@ -122,7 +139,13 @@ class PackedLayout:
         return self.shared + self.longest > _LONG
 
     def attend(
-        self, layer: int, query_HTD: Tensor, key_KTD: Tensor, value_KTD: Tensor, scale: float
+        self,
+        layer: int,
+        query_HTD: Tensor,
+        key_KTD: Tensor,
+        value_KTD: Tensor,
+        scale: float,
+        window: int | None = None,
     ) -> Tensor:
         """Return attention's output, [T, H * D]."""
         packed = (
@@ -130,25 +153,39 @@ class PackedLayout:
             .transpose(0, 1)
             .reshape(query_HTD.shape[1], -1)
         )
-        return self.attend_packed(packed, key_KTD.shape[0], query_HTD.shape[2], scale)
+        return self.attend_packed(packed, key_KTD.shape[0], query_HTD.shape[2], scale, window)
 
-    def attend_packed(self, packed: Tensor, key_heads: int, size: int, scale: float) -> Tensor:
+    def attend_packed(
+        self, packed: Tensor, key_heads: int, size: int, scale: float, window: int | None = None
+    ) -> Tensor:
         """Return attention's output, [T, H * D], of queries, keys and values in one row a token."""
         B, L, P = self.sequences, self.longest, self.shared
         heads = packed.shape[1] // size
-        rows = apply(_Gather, packed, self._gather, self._ungather).view(B, L, heads, size)
+        rows = gathered(packed, self._gather, self._ungather).view(B, L, heads, size)
         first = packed[:P].view(1, P, heads, size)
         if self.is_long:
             whole = rows if not P else torch.cat([first.expand(B, -1, -1, -1), rows], 1)
-            out = self._streamed(whole, key_heads, scale)
+            out = self._streamed(whole, key_heads, scale, window)
             beginning, out = out[0, :P], out[:, P:].reshape(B * L, -1)
         else:
-            out = self._products(rows, first if P else None, key_heads, self._mask, scale)
+            mask = self._mask(P, P + L, window)
+            out = self._products(rows, first if P else None, key_heads, mask, scale)
             beginning = out[:0]
             if P:
-                beginning = self._products(first, None, key_heads, self._shared_mask, scale)
-        rest = cast(Tensor, apply(_Gather, out, self._scatter, self._unscatter))
+                mask = self._mask(0, P, window)
+                beginning = self._products(first, None, key_heads, mask, scale)
+        rest = gathered(out, self._scatter, self._unscatter)
         return torch.cat([beginning, rest]) if P else rest
+
+    def _mask(self, first: int, end: int, window: int | None) -> Tensor:
+        """Return what is added to scores, [end - first, end], of the tokens from `first` on."""
+        key = first, end, window
+        if key not in self._masks:
+            places = torch.arange(end, device=self.positions.device)
+            unseen = _unseen(places[first:], places, window)
+            self._masks[key] = torch.zeros_like(unseen, dtype=self._dtype)
+            self._masks[key].masked_fill_(unseen, _HIDDEN)
+        return self._masks[key]
 
     def _products(
         self, rows: Tensor, first: Tensor | None, key_heads: int, mask: Tensor, scale: float
@@ -168,71 +205,47 @@ class PackedLayout:
         key = seen[:, :K].reshape(B * K, -1, D)
         value = seen[:, K:].reshape(B * K, -1, D)
         grouped = query.reshape(B * K, G * L, D)
-        out = apply(_GroupedAttention, grouped, key, value, mask.repeat(G, 1), scale)
+        out = grouped_attention(grouped, key, value, mask.repeat(G, 1), scale)
         out = out.view(B, K, G, L, D).permute(0, 3, 1, 2, 4)
-        return cast(Tensor, out.reshape(B * L, H * D))
+        return out.reshape(B * L, H * D)
 
-    def _streamed(self, padded_BLHD: Tensor, key_heads: int, scale: float) -> Tensor:
+    def _streamed(
+        self, padded_BLHD: Tensor, key_heads: int, scale: float, window: int | None
+    ) -> Tensor:
         """Attend without keeping the probabilities: memory grows with L, not with its square."""
         B, L, heads, D = padded_BLHD.shape
         K, H = key_heads, heads - 2 * key_heads
         all_heads = padded_BLHD.transpose(1, 2)
         query, key, value = all_heads[:, :H], all_heads[:, H : H + K], all_heads[:, H + K :]
-        out = F.scaled_dot_product_attention(
-            query, key, value, is_causal=True, scale=scale, enable_gqa=True
-        )
+        whole = window is None or window >= L
+        places = torch.arange(L, device=padded_BLHD.device)
+        parts = []
+        for first in range(0, L, L if whole else _BLOCK):
+            end = L if whole else min(L, first + _BLOCK)
+            begin = 0 if window is None else max(0, first - window + 1)
+            mask = None
+            if not whole:
+                mask = ~_unseen(places[first:end], places[begin:end], window)
+            parts.append(
+                F.scaled_dot_product_attention(
+                    query[:, :, first:end],
+                    key[:, :, begin:end],
+                    value[:, :, begin:end],
+                    attn_mask=mask,
+                    is_causal=whole,
+                    scale=scale,
+                    enable_gqa=True,
+                )
+            )
+        out = parts[0] if whole else torch.cat(parts, 2)
         return out.transpose(1, 2).reshape(B, L, H * D)
 
 
-class _Gather(torch.autograd.Function):
-    """Rows by index, where each source row is wanted at most once among those that carry gradient.
-
-    `inverse` gives, for each source row, the place in the output whose gradient it takes; an
-    index behind the last row takes none.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
-        ctx.save_for_backward(inverse)
-        return rows.index_select(0, index)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (inverse,) = ctx.saved_tensors
-        (gradient,) = gradients
-        gradient = torch.cat([gradient, gradient.new_zeros(1, gradient.shape[1])])
-        return gradient.index_select(0, inverse), None, None
-
-
-class _GroupedAttention(torch.autograd.Function):
-    """softmax(q k^T * scale + mask) v as batched products, G query heads folded into the rows.
-
-    Keeps the probabilities for the backward pass (Vaswani et al. 2017, eq. 1; grouped queries:
-    Ainslie et al. 2023). Shapes: q [N, G*L, D], k and v [N, L, D], mask [G*L, L].
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float
-    ) -> Tensor:
-        scores = torch.baddbmm(mask, query, key.transpose(1, 2), alpha=scale)
-        probabilities = torch.softmax(scores, -1)
-        ctx.save_for_backward(query, key, value, probabilities)
-        ctx.scale = scale
-        return torch.bmm(probabilities, value)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
-        query, key, value, probabilities = ctx.saved_tensors
-        (gradient,) = gradients
-        grad_value = torch.bmm(probabilities.transpose(1, 2), gradient)
-        grad_probabilities = torch.bmm(gradient, value.transpose(1, 2))
-        grad_scores = torch._softmax_backward_data(
-            grad_probabilities, probabilities, -1, probabilities.dtype
-        ).mul_(ctx.scale)
-        grad_query = torch.bmm(grad_scores, key)
-        grad_key = torch.bmm(grad_scores.transpose(1, 2), query)
-        return grad_query, grad_key, grad_value, None, None
+def _unseen(positions: Tensor, keys: Tensor, window: int | None) -> Tensor:
+    """Return which keys, by position, each of `positions` does not see, [positions, keys]."""
+    behind = positions[:, None] - keys[None]
+    unseen = behind < 0
+    return unseen if window is None else unseen | (behind >= window)
 
 
 class SlotCache:
@@ -272,6 +285,9 @@ class SlotCache:
                 pages.clear(head[first:end])
 
 
+_Seen = tuple[list[tuple[int, Tensor]], list[tuple[int, Tensor]]]  # by runs, and by pieces
+
+
 class CachedLayout:
     """Serving: some rows decode one token of a slot each, the rest are pieces of prompts.
 
@@ -295,6 +311,7 @@ class CachedLayout:
         self.slots = torch.tensor(slots + [cache.scratch] * padding)
         self._dtype = cache.keys[0].dtype
         self._runs = _runs(decoding, positions)
+        self._seen_by: dict[int | None, _Seen] = {}
         self._pieces = []
         first = len(decoding)
         for slot, n in pieces:
@@ -306,19 +323,33 @@ class CachedLayout:
         """Return (first row, rows, slot, place of the first in it) of each piece, [P, 4]."""
         return torch.tensor(self._pieces, dtype=torch.int64).view(-1, 4)
 
-    @cached_property
-    def _masks(self) -> list[Tensor]:
-        return [self._run_mask(*run) for run in self._runs]
+    def _seen(self, window: int | None) -> _Seen:
+        """Return what the rows see in a layer with such a window, found once a step."""
+        if window not in self._seen_by:
+            rows = [(first, last, end) for first, last, _, end in self._runs]
+            rows += [(first, first + n, start + n) for first, n, _, start in self._pieces]
+            seen = [self._keys(*row, window) for row in rows]
+            self._seen_by[window] = seen[: len(self._runs)], seen[len(self._runs) :]
+        return self._seen_by[window]
 
-    @cached_property
-    def _piece_masks(self) -> list[Tensor]:
-        return [
-            torch.full((n, start + n), -1e4).triu(start + 1).to(self._dtype)
-            for _, n, _, start in self._pieces
-        ]
+    def _keys(self, first: int, last: int, end: int, window: int | None) -> tuple[int, Tensor]:
+        """Return the first key that some of the rows see, and the mask over it and the next."""
+        positions = self.positions[first:last]
+        begin = 0
+        if window is not None:
+            begin = max(0, int(positions.min()) - window + 1) // _ROUND_KEYS * _ROUND_KEYS
+        mask = torch.zeros(last - first, end - begin, dtype=self._dtype)
+        mask.masked_fill_(_unseen(positions, torch.arange(begin, end), window), _HIDDEN)
+        return begin, mask
 
     def attend(
-        self, layer: int, query_HTD: Tensor, key_KTD: Tensor, value_KTD: Tensor, scale: float
+        self,
+        layer: int,
+        query_HTD: Tensor,
+        key_KTD: Tensor,
+        value_KTD: Tensor,
+        scale: float,
+        window: int | None = None,
     ) -> Tensor:
         """Write this step's keys and values, then return attention's output, [T, H * D]."""
         keys, values = self.cache.keys[layer], self.cache.values[layer]
@@ -330,27 +361,22 @@ class CachedLayout:
         scaled = query_HTD if scale == 1 else query_HTD * scale
         query = scaled.transpose(0, 1).reshape(T, K, G, D)
         out = query.new_zeros(T, K, G, D)
-        for (first, last, slot, end), mask in zip(self._runs, self._masks, strict=True):
-            n = last - first
-            window = slice(slot, slot + n)
-            k = keys[window, :, :end].reshape(n * K, end, D)
-            v = values[window, :, :end].reshape(n * K, end, D)
+        runs, pieces = self._seen(window)
+        for (first, last, slot, end), (begin, mask) in zip(self._runs, runs, strict=True):
+            n, seen = last - first, end - begin
+            slots = slice(slot, slot + n)
+            k = keys[slots, :, begin:end].reshape(n * K, seen, D)
+            v = values[slots, :, begin:end].reshape(n * K, seen, D)
             scores = torch.bmm(query[first:last].reshape(n * K, G, D), k.transpose(1, 2))
-            scores = scores.view(n, K, G, end).add_(mask).view(n * K, G, end)
+            scores = scores.view(n, K, G, seen).add_(mask[:, None, None]).view(n * K, G, seen)
             out[first:last] = torch.bmm(torch.softmax(scores, -1), v).view(n, K, G, D)
-        for (first, n, slot, _), mask in zip(self._pieces, self._piece_masks, strict=True):
-            end = mask.shape[1]
+        for (first, n, slot, start), (begin, mask) in zip(self._pieces, pieces, strict=True):
+            own = slice(begin, start + n)
             q = query[first : first + n].permute(1, 2, 0, 3).reshape(K, G * n, D)
-            scores = torch.bmm(q, keys[slot, :, :end].transpose(1, 2)).add_(mask.repeat(G, 1))
-            attended = torch.bmm(torch.softmax(scores, -1), values[slot, :, :end])
+            scores = torch.bmm(q, keys[slot, :, own].transpose(1, 2)).add_(mask.repeat(G, 1))
+            attended = torch.bmm(torch.softmax(scores, -1), values[slot, :, own])
             out[first : first + n] = attended.view(K, G, n, D).permute(2, 0, 1, 3)
         return out.view(T, H * D)
-
-    def _run_mask(self, first: int, last: int, slot: int, end: int) -> Tensor:
-        del slot
-        seen = self.positions[first:last, None] >= torch.arange(end)[None]
-        mask = torch.zeros(last - first, end).masked_fill_(~seen, -1e4)
-        return mask.to(self._dtype)[:, None, None]
 
 
 def _runs(decoding: Sequence[int], positions: Sequence[int]) -> list[tuple[int, int, int, int]]:

@@ -4,19 +4,28 @@ Knows no adapter. The decoder and the output layer are kept apart, so that logit
 only for the tokens that need them.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import logging
 
-from tunery.model import attention
+from tunery.model import attention, trained
 from tunery.model.fused import ROUND_ROWS, FusedDecoder
 from tunery.model.operations import TORCH, Operations
 from tunery.model.trained import TrainedDecoder
+
+
+class Unmapped(ValueError):
+    """A base that adapters cannot be learned over here; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +67,7 @@ class BaseNetwork:
         if decoder.fused is not None:
             hidden = decoder.fused.hidden(token_ids_T, layout)
         else:
+            decoder.again = torch.is_grad_enabled() and len(token_ids_T) > trained.KEPT_TOKENS
             out = decoder(
                 input_ids=token_ids_T[None],
                 position_ids=layout.positions[None],
@@ -75,48 +85,77 @@ def compute_dtype() -> torch.dtype:
     return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
 
 
-def load_base(folder: Path, dtype: torch.dtype) -> BaseNetwork:
-    """Load the weights, frozen, in `dtype`."""
+def load_base(folder: Path, dtype: torch.dtype | None) -> BaseNetwork:
+    """Load the weights, frozen, in `dtype`, or as they are; raise Unmapped where LoRA has no place.
+
+    Weights that are missing are no less so: transformers would make them up.
+    """
     logging.disable_progress_bar()
     attention.register()
-    model = AutoModelForCausalLM.from_pretrained(
+    model, report = AutoModelForCausalLM.from_pretrained(
         folder,
-        dtype=dtype,
+        dtype=dtype or "auto",
         attn_implementation=attention.NAME,
         local_files_only=True,
         trust_remote_code=False,
         use_safetensors=True,
+        output_loading_info=True,
     )
+    if missing := sorted(map(str, report["missing_keys"])):
+        raise Unmapped(f"its files lack {', '.join(missing[:3])}")
+    return network_of(model, model.dtype)
+
+
+def network_of(model: Any, dtype: torch.dtype) -> BaseNetwork:
+    """Return transformers' model, whose numbers are of `dtype`, as a network, frozen."""
     model.requires_grad_(False).eval()
     decoder, head = model.get_decoder(), model.get_output_embeddings()
+    if type(head) is not nn.Linear or head.bias is not None:
+        raise Unmapped(f"its output layer is {head}; needed Linear without a bias")
     # The residual stream is kept in float32: sixty roundings to bfloat16 would be most of the
     # distance to the fp32 reference. Linears and attention still compute in `dtype`.
     model.get_input_embeddings().register_forward_hook(_to_float)
     prefix = next(name for name, module in model.named_modules() if module is decoder)
-    targets = tuple(
-        f"{prefix}.{name}"
-        for name, module in decoder.named_modules()
-        if isinstance(module, nn.Linear)
-    )
-    if not targets:
-        raise ValueError(f"The base in {folder} has no linear layer that LoRA could be put on.")
     config = model.config
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return BaseNetwork(
         decoder=Decoder(model, decoder, prefix),
         head=head,
-        targets=targets,
+        targets=_linears(decoder, prefix),
         layers=config.num_hidden_layers,
-        key_value_heads=config.num_key_value_heads,
+        key_value_heads=getattr(config, "num_key_value_heads", None) or config.num_attention_heads,
         head_size=size,
         context_tokens=config.max_position_embeddings,
         dtype=dtype,
     )
 
 
-def _to_float(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-    del module, inputs
-    return output.float()
+def _linears(decoder: nn.Module, prefix: str) -> tuple[str, ...]:
+    """Return the names of the linear layers; raise Unmapped where there are matrices besides.
+
+    A subclass of torch's Linear may compute something else, and other modules' matrices, as Conv1D
+    or the experts of a mixture, are none that LoRA could be put on here.
+    """
+    linears = []
+    for name, module in decoder.named_modules(prefix=prefix):
+        if type(module) is nn.Linear:
+            linears.append(name)
+        elif not isinstance(module, nn.Embedding) and any(
+            parameter.dim() > 1 for parameter in module.parameters(recurse=False)
+        ):
+            kind = type(module).__name__
+            raise Unmapped(f"its layer {name} is a {kind}, not a Linear that LoRA can be put on")
+    if not linears:
+        raise Unmapped("it has no linear layer that LoRA could be put on")
+    return tuple(linears)
+
+
+def _to_float(module: Any, inputs: Any, output: Tensor) -> Tensor:
+    """Return an embedding in float32; where it is scaled, as Gemma's is, it is scaled so too."""
+    scale: float | None = getattr(module, "scalar_embed_scale", None)
+    if scale is None:
+        return output.float()
+    return F.embedding(inputs[0], module.weight).float() * scale
 
 
 class Decoder(nn.Module):
@@ -134,6 +173,12 @@ class Decoder(nn.Module):
         self.trained: TrainedDecoder | None = None
         self.operations: Operations = TORCH
         self._decoder = [decoder]  # in a list, so that it is not registered twice
+        self.again = False
+        """Whether a layer's results are computed again in the backward pass, or kept."""
+        layer: Any
+        for layer in decoder.modules():
+            if isinstance(layer, GradientCheckpointingLayer):
+                layer.forward = partial(self._through, layer.forward)
 
     @property
     def inner(self) -> Any:
@@ -143,6 +188,11 @@ class Decoder(nn.Module):
     def forward(self, **inputs: Any) -> Any:
         """Run transformers' decoder."""
         return self._decoder[0](**inputs)
+
+    def _through(self, layer: Callable[..., Any], *inputs: Any, **others: Any) -> Any:
+        if not self.again:
+            return layer(*inputs, **others)
+        return checkpoint(partial(layer, **others), *inputs, use_reentrant=False)
 
 
 def copy_the_rest(network: BaseNetwork) -> None:

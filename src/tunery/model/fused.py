@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tunery.model.attention import CachedLayout
 from tunery.model.lora import AdapterRows, AdapterStacks, Packed, Plain, packed
 
-_FAMILIES = ("llama", "mistral", "qwen2")
+_FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 _ROTATIONS = ("default", "linear", "llama3", "yarn")  # whose angles do not depend on the length
 _WIDTH, _HEAD_WIDTH = 32, 16  # what the native operations take whole numbers of
 _MOST_HEAD = 256
@@ -38,6 +38,13 @@ def fusable(config: Any) -> bool:
         and rotation.get("partial_rotary_factor", 1.0) == 1.0
         and not _slides(config)
     )
+
+
+def rotates_alike(config: Any) -> bool:
+    """Return whether a position is rotated by the same angles in texts of every length."""
+    rotation = getattr(config, "rope_parameters", None) or {}
+    each = rotation.values() if "rope_type" not in rotation else [rotation]  # kind of layer
+    return all(one is None or one["rope_type"] in _ROTATIONS for one in each)
 
 
 def _slides(config: Any) -> bool:
@@ -98,6 +105,7 @@ def paired(heads: int, size: int) -> Tensor:
 class _Layer:
     attention_norm: Tensor
     qkv: FusedLinear
+    heads_norm: Tensor | None  # of each query and key head, [H + K, D]
     out: FusedLinear
     mlp_norm: Tensor
     gates: FusedLinear
@@ -146,20 +154,25 @@ class FusedDecoder:
         x = F.embedding(token_ids_T, self._embedding).float()
         for number, layer in enumerate(self._layers):
             h = self._normed(x, layer.attention_norm).to(dtype)
-            x += layer.out(self._attend(number, layer.qkv(h, self.rows), turns, layout), self.rows)
+            qkv = layer.qkv(h, self.rows)
+            x += layer.out(self._attend(number, qkv, layer.heads_norm, turns, layout), self.rows)
             h = self._normed(x, layer.mlp_norm).to(dtype)
             gate, up = layer.gates(h, self.rows).chunk(2, -1)
             x += layer.down(F.silu(gate) * up, self.rows)
         return self._normed(x, self._norm).to(dtype)
 
     def takes_native(self) -> bool:
-        """Return whether the native operations can compute this base: bfloat16, even sizes."""
+        """Return whether the native operations can compute this base: bfloat16, even sizes.
+
+        They know no norms of heads.
+        """
         products = [one.product for layer in self._layers for one in layer.linears]
         widths = [
             stack.outputs for layer in self._layers for one in layer.linears for stack in one.stacks
         ]
         return (
-            all(isinstance(product, Packed) for product in products)
+            all(layer.heads_norm is None for layer in self._layers)
+            and all(isinstance(product, Packed) for product in products)
             and all(width % _WIDTH == 0 for width in (*widths, len(self._norm)))
             and self.size % _HEAD_WIDTH == 0
             and self.size <= _MOST_HEAD
@@ -226,9 +239,19 @@ class FusedDecoder:
     def _normed(self, x: Tensor, weight: Tensor) -> Tensor:
         return F.rms_norm(x, weight.shape, weight, self._eps)
 
-    def _attend(self, number: int, qkv: Tensor, turns: Tensor, layout: CachedLayout) -> Tensor:
+    def _attend(
+        self,
+        number: int,
+        qkv: Tensor,
+        heads_norm: Tensor | None,
+        turns: Tensor,
+        layout: CachedLayout,
+    ) -> Tensor:
         T, H, K, D = len(qkv), self.heads, self.key_value_heads, self.size
-        turned = qkv[:, : (H + K) * D].float().view(T, H + K, D // 2, 2)
+        turned = qkv[:, : (H + K) * D].float().view(T, H + K, D)
+        if heads_norm is not None:
+            turned = F.rms_norm(turned, (D,), None, self._eps) * heads_norm
+        turned = turned.view(T, H + K, D // 2, 2)
         turned = torch.view_as_real(torch.view_as_complex(turned) * turns)
         turned = turned.view(T, H + K, D).to(qkv.dtype).transpose(0, 1)
         value = qkv[:, (H + K) * D :].view(T, K, D).transpose(0, 1)
@@ -244,11 +267,27 @@ def _layer(module: Any, stacks: dict[str, AdapterStacks], prefix: str) -> _Layer
     return _Layer(
         attention_norm=module.input_layernorm.weight.detach().float(),
         qkv=fused("self_attn", ATTENTION),
+        heads_norm=_heads_norm(module.self_attn),
         out=fused("self_attn", ("o_proj",)),
         mlp_norm=module.post_attention_layernorm.weight.detach().float(),
         gates=fused("mlp", GATES),
         down=fused("mlp", ("down_proj",)),
     )
+
+
+def _heads_norm(attention: Any) -> Tensor | None:
+    """Return the weights of the norms that Qwen3 puts on queries and keys, in our order."""
+    if not hasattr(attention, "q_norm"):
+        return None
+    size: int = attention.head_dim
+    norms = [
+        norm.weight.detach().float()[paired(1, size)].expand(linear.out_features // size, -1)
+        for norm, linear in (
+            (attention.q_norm, attention.q_proj),
+            (attention.k_norm, attention.k_proj),
+        )
+    ]
+    return torch.cat(norms)
 
 
 def rotations(decoder: Any, context: int) -> Tensor:

@@ -83,9 +83,10 @@ class TrainedDecoder:
         `made` is what the layer before adds.
         """
         x, h = self._added(x, made, layer.attention_norm)
-        attended = self._operations.attended(
-            layer.qkv(h), angles, layout, self._key_heads, self._scale
-        )
+        qkv = layer.qkv(h)
+        if layer.heads_norms is not None:
+            qkv = self._heads_normed(qkv, layer.qkv.parts, layer.heads_norms)
+        attended = self._operations.attended(qkv, angles, layout, self._key_heads, self._scale)
         if rows is not None:
             x, attended = x.index_select(0, rows), attended.index_select(0, rows)
         x, h = self._added(x, layer.out(attended), layer.mlp_norm)
@@ -96,6 +97,19 @@ class TrainedDecoder:
         if made is None:
             return x, self._operations.normed(x, norm, self._eps, self._embedding.dtype)
         return self._operations.add_normed(x, made, norm, self._eps)
+
+    def _heads_normed(
+        self, qkv: Tensor, parts: Sequence[TrainedLinear], norms: Sequence[Tensor]
+    ) -> Tensor:
+        """Return queries and keys with each head normed, as Qwen3's are; values as they are."""
+        query, key, value = torch.split(qkv, [len(part.weight) for part in parts], 1)
+        normed = [
+            self._operations.normed(
+                one.reshape(-1, len(norm)).float(), norm, self._eps, qkv.dtype
+            ).view_as(one)
+            for one, norm in zip((query, key), norms, strict=True)
+        ]
+        return torch.cat([*normed, value], 1)
 
     def _angles(self, x: Tensor, positions: Tensor) -> Angles:
         cos, sin = self._rotations(x, positions[None])
@@ -178,6 +192,7 @@ def _lows(low: Tensor, ups: Sequence[Tensor]) -> tuple[Tensor, ...]:
 class _Layer:
     attention_norm: Tensor
     qkv: _Product
+    heads_norms: tuple[Tensor, Tensor] | None  # of each query and of each key, [D]
     out: _Product
     mlp_norm: Tensor
     gates: _Product
@@ -192,8 +207,18 @@ class _Layer:
         return cls(
             attention_norm=norms.input_layernorm.weight.detach().float(),
             qkv=product("self_attn", ATTENTION),
+            heads_norms=_heads_norms(module),
             out=product("self_attn", ("o_proj",)),
             mlp_norm=norms.post_attention_layernorm.weight.detach().float(),
             gates=product("mlp", GATES),
             down=product("mlp", ("down_proj",)),
         )
+
+
+def _heads_norms(layer: Any) -> tuple[Tensor, Tensor] | None:
+    attention = layer.self_attn
+    if not hasattr(attention, "q_norm"):
+        return None
+    norms = attention.q_norm, attention.k_norm
+    query, key = (norm.weight.detach().float() for norm in norms)
+    return query, key

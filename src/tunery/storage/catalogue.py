@@ -9,7 +9,7 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from decimal import Decimal
@@ -99,9 +99,16 @@ class Catalogue:
         aliases: tuple[str, ...],
         learning_rate: float,
         prices: Prices = DEFAULT_PRICES,
+        check: Callable[[Path], None] | None = None,
     ) -> BaseModel:
-        """Enter the base in `folder`; raise InvalidRequest where something of it is missing."""
+        """Enter the base in `folder`; raise InvalidRequest where something of it is missing.
+
+        `check` is called once its files are there, and may raise it too: with torch, which knows
+        whether its layers can be learned.
+        """
         _check_folder(name, folder, _FILES, template=True)
+        if check is not None:
+            check(folder)
         base = BaseModel(
             name=name,
             aliases=aliases,

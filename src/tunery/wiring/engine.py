@@ -13,7 +13,7 @@ from tunery.engine.native import adopt
 from tunery.engine.scheduler import Scheduler, idle_callback
 from tunery.engine.seats import Limits
 from tunery.engine.server import EngineServer, start_thread
-from tunery.model.base import compute_dtype, load_base
+from tunery.model.base import Unmapped, compute_dtype, load_base
 from tunery.model.sharing import EngineShare
 from tunery.settings import Settings
 from tunery.wiring.storage import (
@@ -40,7 +40,7 @@ def build_engine(settings: Settings) -> tuple[FastAPI, Scheduler, str, str]:
             torch.set_num_threads(wanted.threads)
         try:
             network = load_base(Path(base.path), compute_dtype())
-        except OSError as error:
+        except (OSError, Unmapped) as error:
             raise Unavailable(
                 f"The base model cannot be loaded from {base.path}: {error}"
             ) from None

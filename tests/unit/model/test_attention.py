@@ -39,10 +39,10 @@ def _packed_hidden(network: BaseNetwork, sequences: list[list[int]], filler: int
 @pytest.mark.parametrize("filler", [0, 200])
 @pytest.mark.parametrize("lengths", [[1], [32], [7, 3, 12], [1, 40, 1], [31, 70, 2], [9, 800]])
 def test_packed_sequences_get_the_logits_that_each_has_alone(
-    tiny_model: Path, lengths: list[int], filler: int
+    any_base: Path, lengths: list[int], filler: int
 ) -> None:
     sequences = [tokens(length, seed) for seed, length in enumerate(lengths)]
-    network, reference = load_base(tiny_model, torch.float32), plain_model(tiny_model)
+    network, reference = load_base(any_base, torch.float32), plain_model(any_base)
     with torch.no_grad():
         parts = _packed_hidden(network, sequences, filler)
         for ids, hidden in zip(sequences, parts, strict=True):
@@ -54,13 +54,13 @@ def test_packed_sequences_get_the_logits_that_each_has_alone(
 @pytest.mark.filterwarnings(PEFT_WARNING)
 @pytest.mark.parametrize("lengths", [(9, 2, 17, 1), (5, 800)])
 def test_packed_gradients_of_a_and_b_equal_those_of_peft_under_plain_autograd(
-    tiny_model: Path, lengths: tuple[int, ...]
+    any_base: Path, lengths: tuple[int, ...]
 ) -> None:
-    weights = random_adapter(tiny_model, 1)
+    weights = random_adapter(any_base, 1)
     sequences = [tokens(length, length) for length in lengths]
-    network = load_base(tiny_model, torch.float32)
+    network = load_base(any_base, torch.float32)
     learned = LearnedAdapter.over(network, seed=0, start_from=weights)
-    reference = peft_model(tiny_model, weights)
+    reference = peft_model(any_base, weights)
     generator = torch.Generator().manual_seed(5)
     ours = theirs = torch.zeros(())
     for ids, hidden in zip(sequences, _packed_hidden(network, sequences, 0), strict=True):
@@ -131,10 +131,10 @@ class _Cached:
 
 @pytest.mark.parametrize(("stale", "padding"), [(0.0, 0), (9.0, 3)])
 def test_pieces_then_decoding_in_mixed_slots_and_adapters_equals_each_row_whole_and_alone(
-    tiny_model: Path, stale: float, padding: int
+    any_base: Path, stale: float, padding: int
 ) -> None:
-    adapters = [random_adapter(tiny_model, seed) for seed in (1, 2)]
-    network = load_base(tiny_model, torch.float32)
+    adapters = [random_adapter(any_base, seed) for seed in (1, 2)]
+    network = load_base(any_base, torch.float32)
     stack = AdapterStack(network, 2, 4, 2**30)
     places = []
     for name, weights in zip("ab", adapters, strict=True):
@@ -158,18 +158,18 @@ def test_pieces_then_decoding_in_mixed_slots_and_adapters_equals_each_row_whole_
     assert {slot: len(rows) for slot, rows in run.seen.items()} == {0: 40, 1: 30, 2: 180, 4: 19}
     for slot, weights_or_none in ((0, None), (1, adapters[0]), (2, adapters[1]), (4, adapters[0])):
         ids = run.rows[slot][0][: len(run.seen[slot])]
-        wanted = logits_of(merged_model(tiny_model, weights_or_none), ids)
+        wanted = logits_of(merged_model(any_base, weights_or_none), ids)
         torch.testing.assert_close(torch.stack(run.seen[slot]), wanted, rtol=1e-3, atol=1e-4)
 
 
 def test_a_context_that_is_no_multiple_of_the_window_can_be_filled_to_its_end(
-    tiny_model: Path,
+    any_base: Path,
 ) -> None:
-    network = load_base(tiny_model, torch.float32)
+    network = load_base(any_base, torch.float32)
     run = _Cached(network, AdapterStack(network, 1, 4, 2**30), 70, 0.0, 0)
     run.add(3, tokens(70, 0), -1)
     run.step([], [(3, 60)])
     for _ in range(10):
         run.step([3], [])
-    wanted = logits_of(plain_model(tiny_model), run.rows[3][0])
+    wanted = logits_of(plain_model(any_base), run.rows[3][0])
     torch.testing.assert_close(torch.stack(run.seen[3]), wanted, rtol=1e-3, atol=1e-4)

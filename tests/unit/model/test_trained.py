@@ -6,8 +6,16 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
+from support.families import make_family
 from support.networks import tokens
 from tunery.model import trained
 from tunery.model.attention import PackedLayout
@@ -23,7 +31,8 @@ _SIZES: dict[str, Any] = {
     "num_key_value_heads": 2,
     "max_position_embeddings": 64,
 }
-# Llama with a head size of its own, and a rotation of another base; Qwen2 has biases.
+# Llama with a head size of its own, and a rotation of another base; Qwen2 has biases, Qwen3 norms
+# of each query and key head.
 _FAMILIES = {
     "llama": lambda: LlamaForCausalLM(
         LlamaConfig(
@@ -31,6 +40,7 @@ _FAMILIES = {
         )
     ),
     "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**_SIZES)),
+    "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**_SIZES, head_dim=12)),
 }
 
 
@@ -69,9 +79,11 @@ def test_hidden_states_and_gradients_are_those_of_the_modules(tmp_path: Path, fa
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4 * size)
 
 
+@pytest.mark.parametrize("family", ["llama", "gemma3"])  # in fewer operations, and by modules
 def test_what_is_computed_again_has_the_same_gradients_to_the_bit(
-    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str
 ) -> None:
+    folder = make_family(tmp_path, family)
     ids = torch.tensor(tokens(64, 0))
     attended: list[PackedLayout] = []
     attend = PackedLayout.attend_packed
@@ -84,7 +96,7 @@ def test_what_is_computed_again_has_the_same_gradients_to_the_bit(
     found: list[list[Tensor | None]] = []
     for kept in (64, 63):
         monkeypatch.setattr(trained, "KEPT_TOKENS", kept)
-        network = load_base(tiny_model, torch.float32)
+        network = load_base(folder, torch.float32)
         learned = LearnedAdapter.over(network, seed=3, start_from=None)
         attended.clear()
         hidden = network.hidden(ids, PackedLayout([64], torch.float32))
