@@ -7,6 +7,7 @@ of one job.
 
 from pathlib import Path
 
+from tunery.domain.errors import disk_errors_told
 from tunery.model import native
 from tunery.model.base import BaseNetwork
 from tunery.model.fused import fusable
@@ -21,7 +22,8 @@ def operations_for(
     """Return the operations of a run.
 
     `native_folder` keeps what is compiled; None wants nothing compiled. `before` is what the run
-    computed in until now, None for one that begins.
+    computed in until now, None for one that begins. Raises StorageFull or Unavailable where the
+    folder's disk fails.
     """
     config = network.decoder.inner.config
     if native_folder is None or not fusable(config) or not fits(config, network.dtype):
@@ -29,8 +31,9 @@ def operations_for(
     if before is not None and not before.startswith(NativeOperations.name):
         return TORCH
     try:
-        path = native.built(native_folder, native.TRAINING)
-        return NativeOperations(path or native.build(native_folder, native.TRAINING))
+        with disk_errors_told(native_folder):  # those pass, and would change what a run begins in
+            path = native.built(native_folder, native.TRAINING)
+            return NativeOperations(path or native.build(native_folder, native.TRAINING))
     except (native.NotBuilt, OSError) as error:
         logger().info("native operations are not used in training", reason=str(error))
         return TORCH

@@ -11,6 +11,7 @@ from support.networks import tokens
 from support.tiny import make_tiny_model
 from support.training_runs import ALWAYS, TOY, files, of, put, put_pairs, train
 from tunery.datasets.batches import Example
+from tunery.domain.errors import StorageFull
 from tunery.domain.jobs import EpochCheckpoint, Snapshot
 from tunery.domain.ports.training import RunPaused, RunStarted
 from tunery.model import native
@@ -67,6 +68,17 @@ def _gradients(
     assert loss is not None
     loss.mean.backward()  # type: ignore[no-untyped-call]
     return torch.cat([one.grad.flatten() for one in learned.parameters() if one.grad is not None])
+
+
+def test_a_full_disk_is_not_taken_for_a_machine_without_a_compiler(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler = tmp_path / "g++"
+    compiler.write_text("#!/bin/sh\necho 'as: /tmp/x.o: No space left on device' >&2\nexit 1\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(StorageFull, match="is full"):
+        operations_for(load_base(base, torch.bfloat16), tmp_path / "new", None)
 
 
 @pytest.mark.parametrize("shared", [0, 24])

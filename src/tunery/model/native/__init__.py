@@ -5,7 +5,9 @@ processor's features, so that it is built once and never loaded where it would n
 depends on it: without it, model/fused.py and model/operations.py compute the same in torch.
 """
 
+import errno
 import hashlib
+import os
 import platform
 import shutil
 import subprocess
@@ -18,6 +20,7 @@ import torch
 _FOLDER = Path(__file__).parent
 _COMPILERS = ("g++", "clang++")
 _BUILD_S = 600.0
+_FULL = os.strerror(errno.ENOSPC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,8 @@ def built(folder: Path, library: Library = SERVING) -> Path | None:
 def build(folder: Path, library: Library = SERVING) -> Path:
     """Compile the operations into `folder`; raise NotBuilt where that cannot be done.
 
-    On one core, serving's take half a minute and training's two seconds.
+    An OSError is the folder's disk. On one core, serving's take half a minute, training's two
+    seconds.
     """
     if missing := missing_features(library):
         raise NotBuilt(f"this processor has no {', '.join(missing)}")
@@ -102,6 +106,8 @@ def build(folder: Path, library: Library = SERVING) -> Path:
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise NotBuilt(f"{compiler} did not end well: {error}") from None
+        if _FULL in done.stderr:
+            raise OSError(errno.ENOSPC, _FULL)
         if done.returncode:
             said = next((line for line in done.stderr.splitlines() if "error" in line), "")
             raise NotBuilt(f"{compiler} refused: {said[:300]}")
