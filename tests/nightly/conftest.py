@@ -5,12 +5,17 @@ import json
 import os
 import platform
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support.server import make_catalogue
+from support.server import Server, make_catalogue
+from tunery.inference.places import arithmetic_of
+from tunery.model import native
+from tunery.settings import Settings
+from tunery.wiring.engine import native_folder
 
 FOLDER = Path(__file__).resolve().parents[2] / "build" / "nightly"
 TABLES = pytest.StashKey[list[str]]()
@@ -57,3 +62,20 @@ def figures(pytestconfig: pytest.Config) -> Figures:
 def models(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a models folder that knows the tiny model."""
     return make_catalogue(tmp_path_factory.mktemp("catalogue"), tiny_model)
+
+
+def build_native(models: Path) -> None:
+    """Compile the native operations beside the models: an engine has them then from its start.
+
+    Else it begins in torch and changes over while it is asked. Where this machine cannot compile
+    or run them there are none, and the figures say so: see `arithmetic`.
+    """
+    folder = native_folder(Settings(models=models))
+    if native.built(folder) is None:
+        with suppress(native.NotBuilt):
+            native.build(folder)
+
+
+def arithmetic(server: Server) -> str:
+    """Return what the server's engine computes in, such as `native-int8`."""
+    return arithmetic_of(server.data / f"engines/{server.digest()}.json").read_text()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nightly.conftest import Figures
+from nightly.conftest import Figures, arithmetic, build_native
 from support import agreement
 from support.agreement import Made, Text
 from support.networks import BASE_DIGEST, PEFT_WARNING, random_adapter, serving, store, tokens
@@ -38,6 +38,7 @@ pytestmark = pytest.mark.filterwarnings(PEFT_WARNING)
 
 HELD_OUT, TRAINED_ON, SAMPLED = 200, 96, 80
 ROWS, ANSWER_TOKENS = 16, 24
+ONE_BY_ONE, REFERENCE_NATS = 8, 1e-4  # references are computed in batches, and held so many times
 REAL = {
     "TUNERY_ENGINE__THREADS": "0",
     "TUNERY_ENGINE__NATIVE": "auto",  # as it is served
@@ -141,6 +142,7 @@ def test_served_log_probabilities_are_those_of_the_reference(
     assert base is not None, "run `tunery models pull`"
     settings = Settings(data=tmp_path / "data", models=models, base=DEFAULT_BASE)
     blobs = LocalBlobStore(settings.data)
+    build_native(models)
     adapters = [None, *(_tuned(blobs, tmp_path, base, name, figures.seed) for name in TASKS)]
     renderer = ChatRenderer.load(Path(base.path))
     held_out = make("test", HELD_OUT, figures.seed)
@@ -162,9 +164,12 @@ def test_served_log_probabilities_are_those_of_the_reference(
         await parts.engine.close()
         return said
 
-    with Server(tmp_path, models, base=DEFAULT_BASE, **REAL):
-        said = asyncio.run(ask())
+    with Server(tmp_path, models, base=DEFAULT_BASE, **REAL) as server:
+        said, computes_in = asyncio.run(ask()), arithmetic(server)
     expected = agreement.references(Path(base.path), blobs, texts)
+    some = slice(0, ONE_BY_ONE)  # two of each model
+    apart = agreement.apart_alone(Path(base.path), blobs, texts[some], expected[some])
+    assert apart < REFERENCE_NATS
     token_ids = [text.ids for text in texts]
     proofs = {
         f"{kind}, {how}": compare(
@@ -186,6 +191,8 @@ def test_served_log_probabilities_are_those_of_the_reference(
         "agreement",
         {row: _told(proof) for row, proof in proofs.items()}
         | {"alone against mixed": _told(between)}
+        | {"arithmetic": computes_in}
+        | {"references, one by one against batches": f"max {apart:.1e}"}
         | {"tolerance": f"mean {tolerance.mean}, max {tolerance.maximum}"}
         | {"greedy, alone = mixed": _same(said.greedy_alone, said.greedy_mixed)}
         | {"sampled, alone = mixed": _same(said.sampled_alone, said.sampled_mixed)},

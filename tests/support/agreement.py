@@ -5,10 +5,15 @@ Knows an engine by its port alone: whichever it is, the same can be asked of it.
 
 import asyncio
 import os
-from collections.abc import Sequence
-from contextlib import aclosing
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
 
 from support.networks import log_probabilities, plain_model
 from tunery.datasets.tokenizer import TextTokenizer
@@ -16,11 +21,13 @@ from tunery.domain.jobs import Adapter
 from tunery.domain.ports.blobs import BlobStore
 from tunery.domain.ports.engine import Engine, Generation, TokenLogprob
 from tunery.domain.ports.training import ProofRequest
+from tunery.model.adapter_file import CONFIG, WEIGHTS
 from tunery.services.publishing import Proof, compare
 from tunery.training.reference import PeftReference
 
 Ids = tuple[int, ...]
 Scores = list[float]
+_PADDED_TOKENS = 2048  # of a batch of references: 400 MB of logits at 49,152 tokens of vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +71,85 @@ async def generate(engine: Engine, wanted: Sequence[Generation], at_once: int) -
 
 
 def references(folder: Path, blobs: BlobStore, texts: Sequence[Text]) -> list[Scores]:
-    """Return each text's log-probabilities by transformers + PEFT in float32."""
+    """Return each text's log-probabilities by transformers + PEFT in float32.
+
+    Every core computes, and texts of about one length go together; `apart_alone` holds that
+    against one text at a time.
+    """
     found: dict[Text, Scores] = {}
-    for adapter in {text.adapter for text in texts}:
-        own = [text for text in dict.fromkeys(texts) if text.adapter == adapter]
-        if adapter is None:
+    with _every_core():
+        for adapter in dict.fromkeys(text.adapter for text in texts):
             model = plain_model(folder)
-            scores = [log_probabilities(model, text.ids) for text in own]
-        else:
-            request = ProofRequest("", "", (adapter,), tuple(text.ids for text in own))
-            scores = PeftReference(blobs, folder, os.cpu_count() or 1).score(request)[0]
-        found.update(zip(own, scores, strict=True))
+            if adapter is not None:
+                model = _with_adapter(model, blobs, adapter)
+            own = {text for text in texts if text.adapter == adapter}
+            for batch in _batches(sorted(own, key=lambda text: len(text.ids))):
+                found.update(zip(batch, _score_batch(model, batch), strict=True))
     return [found[text] for text in texts]
+
+
+def apart_alone(
+    folder: Path, blobs: BlobStore, texts: Sequence[Text], scores: Sequence[Scores]
+) -> float:
+    """Return how far, in nats at most, `scores` are from those of the same texts one at a time.
+
+    Of an adapter's texts those are the publishing check's own.
+    """
+    most = 0.0
+    with _every_core():
+        for adapter in dict.fromkeys(text.adapter for text in texts):
+            own = [place for place, text in enumerate(texts) if text.adapter == adapter]
+            ids = tuple(texts[place].ids for place in own)
+            if adapter is None:
+                model = plain_model(folder)
+                alone = [log_probabilities(model, one) for one in ids]
+            else:
+                request = ProofRequest("", "", (adapter,), ids)
+                alone = PeftReference(blobs, folder, 0).score(request)[0]
+            most = max(most, compare([scores[place] for place in own], alone).maximum)
+    return most
+
+
+@contextmanager
+def _every_core() -> Iterator[None]:
+    """Have torch compute on all of them: the tests' own number is one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(os.cpu_count() or 1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _with_adapter(model: Any, blobs: BlobStore, adapter: Adapter) -> Any:
+    """Put the adapter's files before the model as PEFT itself loads them."""
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in (WEIGHTS, CONFIG):
+            (Path(scratch) / name).write_bytes(blobs.read(f"{adapter.key}/{name}"))
+        return PeftModel.from_pretrained(model, scratch).eval()
+
+
+def _batches(texts: Sequence[Text]) -> Iterator[Sequence[Text]]:
+    """Cut texts, the shortest first, so that none of them is padded over `_PADDED_TOKENS`."""
+    first = 0
+    for end in range(1, len(texts) + 1):
+        if end == len(texts) or (end + 1 - first) * len(texts[end].ids) > _PADDED_TOKENS:
+            yield texts[first:end]
+            first = end
+
+
+def _score_batch(model: Any, texts: Sequence[Text]) -> list[Scores]:
+    """Return the texts' log-probabilities; what is to the right of a text is masked padding."""
+    lengths = torch.tensor([len(text.ids) for text in texts])
+    ids = torch.zeros(len(texts), int(lengths.max()), dtype=torch.long)
+    for row, text in zip(ids, texts, strict=True):
+        row[: len(text.ids)] = torch.tensor(text.ids)
+    mask = torch.arange(ids.shape[1]) < lengths[:, None]
+    with torch.inference_mode():
+        logits = model(input_ids=ids, attention_mask=mask.long()).logits[:, :-1]
+        chosen = logits.gather(2, ids[:, 1:, None])[..., 0]
+        scores = chosen - torch.logsumexp(logits, -1)
+    return [row[: len(text.ids) - 1].tolist() for row, text in zip(scores, texts, strict=True)]
 
 
 def made_proof(
