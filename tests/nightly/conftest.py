@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from support.server import Server, make_catalogue
 from tunery.inference.places import arithmetic_of
@@ -79,3 +80,15 @@ def build_native(models: Path) -> None:
 def arithmetic(server: Server) -> str:
     """Return what the server's engine computes in, such as `native-int8`."""
     return arithmetic_of(server.data / f"engines/{server.digest()}.json").read_text()
+
+
+def in_any_batch_alike(computes_in: str, models: Path) -> bool:
+    """Return whether an answer must be the same to the bit, whatever is computed beside it.
+
+    So it is in eight bits, except in a processor's tiles: those change their form with the rows.
+    """
+    path = native.built(native_folder(Settings(models=models)))
+    if computes_in != "native-int8" or path is None:
+        return False
+    native.load(path)
+    return not torch.ops.tunery.has_tiles()

@@ -70,44 +70,48 @@ async def generate(engine: Engine, wanted: Sequence[Generation], at_once: int) -
     return list(await asyncio.gather(*map(one, wanted)))
 
 
-def references(folder: Path, blobs: BlobStore, texts: Sequence[Text]) -> list[Scores]:
-    """Return each text's log-probabilities by transformers + PEFT in float32.
+class References:
+    """transformers + PEFT in float32 over one base: what every text's log-probabilities should be.
 
-    Every core computes, and texts of about one length go together; `apart_alone` holds that
-    against one text at a time.
+    Every core computes, texts of about one length together, and each text once; `apart_alone`
+    holds that against one text at a time.
     """
-    found: dict[Text, Scores] = {}
-    with _every_core():
-        for adapter in dict.fromkeys(text.adapter for text in texts):
-            model = plain_model(folder)
-            if adapter is not None:
-                model = _with_adapter(model, blobs, adapter)
-            own = {text for text in texts if text.adapter == adapter}
-            for batch in _batches(sorted(own, key=lambda text: len(text.ids))):
-                found.update(zip(batch, _score_batch(model, batch), strict=True))
-    return [found[text] for text in texts]
 
+    def __init__(self, folder: Path, blobs: BlobStore) -> None:
+        self._folder = folder
+        self._blobs = blobs
+        self._found: dict[Text, Scores] = {}
 
-def apart_alone(
-    folder: Path, blobs: BlobStore, texts: Sequence[Text], scores: Sequence[Scores]
-) -> float:
-    """Return how far, in nats at most, `scores` are from those of the same texts one at a time.
+    def of(self, texts: Sequence[Text]) -> list[Scores]:
+        """Return each text's log-probabilities."""
+        new = {text for text in texts if text not in self._found}
+        with _every_core():
+            for adapter in {text.adapter for text in new}:
+                model = plain_model(self._folder)
+                if adapter is not None:
+                    model = _with_adapter(model, self._blobs, adapter)
+                own = {text for text in new if text.adapter == adapter}
+                for batch in _batches(sorted(own, key=lambda text: len(text.ids))):
+                    self._found.update(zip(batch, _score_batch(model, batch), strict=True))
+        return [self._found[text] for text in texts]
 
-    Of an adapter's texts those are the publishing check's own.
-    """
-    most = 0.0
-    with _every_core():
-        for adapter in dict.fromkeys(text.adapter for text in texts):
-            own = [place for place, text in enumerate(texts) if text.adapter == adapter]
-            ids = tuple(texts[place].ids for place in own)
-            if adapter is None:
-                model = plain_model(folder)
-                alone = [log_probabilities(model, one) for one in ids]
-            else:
-                request = ProofRequest("", "", (adapter,), ids)
-                alone = PeftReference(blobs, folder, 0).score(request)[0]
-            most = max(most, compare([scores[place] for place in own], alone).maximum)
-    return most
+    def apart_alone(self, texts: Sequence[Text]) -> float:
+        """Return how far, in nats at most, they are from the same texts' one at a time.
+
+        With an adapter, one at a time is as the publishing check does it.
+        """
+        alone: dict[Text, Scores] = {}
+        with _every_core():
+            for adapter in {text.adapter for text in texts}:
+                own = [text for text in texts if text.adapter == adapter]
+                if adapter is None:
+                    model = plain_model(self._folder)
+                    scores = [log_probabilities(model, text.ids) for text in own]
+                else:
+                    request = ProofRequest("", "", (adapter,), tuple(text.ids for text in own))
+                    scores = PeftReference(self._blobs, self._folder, 0).score(request)[0]
+                alone.update(zip(own, scores, strict=True))
+        return compare(self.of(texts), [alone[text] for text in texts]).maximum
 
 
 @contextmanager
@@ -153,8 +157,7 @@ def _score_batch(model: Any, texts: Sequence[Text]) -> list[Scores]:
 
 
 def made_proof(
-    folder: Path,
-    blobs: BlobStore,
+    references: References,
     tokenizer: TextTokenizer,
     wanted: Sequence[Generation],
     made: Sequence[Made],
@@ -171,7 +174,7 @@ def made_proof(
     ]
     expected = [
         scores[len(scores) - len(ids) :]
-        for scores, ids in zip(references(folder, blobs, texts), answers, strict=True)
+        for scores, ids in zip(references.of(texts), answers, strict=True)
     ]
     return compare([[one.logprob for one in m.tokens] for m in made], expected)
 
