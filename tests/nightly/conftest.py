@@ -16,7 +16,7 @@ from support.server import Server, make_catalogue
 from tunery.inference.places import arithmetic_of
 from tunery.model import native
 from tunery.settings import Settings
-from tunery.wiring.engine import native_folder
+from tunery.wiring.storage import native_folder
 
 FOLDER = Path(__file__).resolve().parents[2] / "build" / "nightly"
 TABLES = pytest.StashKey[list[str]]()
