@@ -5,12 +5,18 @@ import json
 import os
 import platform
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from support.server import make_catalogue
+from support.server import Server, make_catalogue
+from tunery.inference.places import arithmetic_of
+from tunery.model import native
+from tunery.settings import Settings
+from tunery.wiring.storage import native_folder
 
 FOLDER = Path(__file__).resolve().parents[2] / "build" / "nightly"
 TABLES = pytest.StashKey[list[str]]()
@@ -57,3 +63,32 @@ def figures(pytestconfig: pytest.Config) -> Figures:
 def models(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a models folder that knows the tiny model."""
     return make_catalogue(tmp_path_factory.mktemp("catalogue"), tiny_model)
+
+
+def build_native(models: Path) -> None:
+    """Compile the native operations beside the models: an engine has them then from its start.
+
+    Else it begins in torch and changes over while it is asked. Where this machine cannot compile
+    or run them there are none, and the figures say so: see `arithmetic`.
+    """
+    folder = native_folder(Settings(models=models))
+    if native.built(folder) is None:
+        with suppress(native.NotBuilt):
+            native.build(folder)
+
+
+def arithmetic(server: Server) -> str:
+    """Return what the server's engine computes in, such as `native-int8`."""
+    return arithmetic_of(server.data / f"engines/{server.digest()}.json").read_text()
+
+
+def in_any_batch_alike(computes_in: str, models: Path) -> bool:
+    """Return whether an answer must be the same to the bit, whatever is computed beside it.
+
+    So it is in eight bits, except in a processor's tiles: those change their form with the rows.
+    """
+    path = native.built(native_folder(Settings(models=models)))
+    if computes_in != "native-int8" or path is None:
+        return False
+    native.load(path)
+    return not torch.ops.tunery.has_tiles()

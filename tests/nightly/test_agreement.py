@@ -6,13 +6,14 @@ What is asserted is the publishing check's tolerance; how far texts are the same
 import asyncio
 import json
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from nightly.conftest import Figures
+from nightly.conftest import Figures, arithmetic, build_native, in_any_batch_alike
 from support import agreement
 from support.agreement import Made, Text
 from support.networks import BASE_DIGEST, PEFT_WARNING, random_adapter, serving, store, tokens
@@ -38,6 +39,7 @@ pytestmark = pytest.mark.filterwarnings(PEFT_WARNING)
 
 HELD_OUT, TRAINED_ON, SAMPLED = 200, 96, 80
 ROWS, ANSWER_TOKENS = 16, 24
+ONE_BY_ONE, REFERENCE_NATS = 8, 1e-4  # references are computed in batches, and held so many times
 REAL = {
     "TUNERY_ENGINE__THREADS": "0",
     "TUNERY_ENGINE__NATIVE": "auto",  # as it is served
@@ -141,6 +143,8 @@ def test_served_log_probabilities_are_those_of_the_reference(
     assert base is not None, "run `tunery models pull`"
     settings = Settings(data=tmp_path / "data", models=models, base=DEFAULT_BASE)
     blobs = LocalBlobStore(settings.data)
+    build_native(models)
+    started = time.monotonic()
     adapters = [None, *(_tuned(blobs, tmp_path, base, name, figures.seed) for name in TASKS)]
     renderer = ChatRenderer.load(Path(base.path))
     held_out = make("test", HELD_OUT, figures.seed)
@@ -162,9 +166,14 @@ def test_served_log_probabilities_are_those_of_the_reference(
         await parts.engine.close()
         return said
 
-    with Server(tmp_path, models, base=DEFAULT_BASE, **REAL):
-        said = asyncio.run(ask())
-    expected = agreement.references(Path(base.path), blobs, texts)
+    trained = time.monotonic()
+    with Server(tmp_path, models, base=DEFAULT_BASE, **REAL) as server:
+        said, computes_in = asyncio.run(ask()), arithmetic(server)
+    asked = time.monotonic()
+    references = agreement.References(Path(base.path), blobs)
+    expected = references.of(texts)
+    apart = references.apart_alone(texts[:ONE_BY_ONE])  # two of each model
+    assert apart < REFERENCE_NATS
     token_ids = [text.ids for text in texts]
     proofs = {
         f"{kind}, {how}": compare(
@@ -177,7 +186,7 @@ def test_served_log_probabilities_are_those_of_the_reference(
     }
     for how, made in (("alone", said.greedy_alone), ("mixed", said.greedy_mixed)):
         proofs[f"answers' own tokens, {how}"] = agreement.made_proof(
-            Path(base.path), blobs, renderer.tokenizer, wanted, made
+            references, renderer.tokenizer, wanted, made
         )
     between = compare(said.alone, said.mixed, token_ids)
     limits = settings.training
@@ -186,11 +195,19 @@ def test_served_log_probabilities_are_those_of_the_reference(
         "agreement",
         {row: _told(proof) for row, proof in proofs.items()}
         | {"alone against mixed": _told(between)}
+        | {"arithmetic": computes_in}
+        | {"references, batched or not": f"max {apart:.1e}"}
         | {"tolerance": f"mean {tolerance.mean}, max {tolerance.maximum}"}
         | {"greedy, alone = mixed": _same(said.greedy_alone, said.greedy_mixed)}
-        | {"sampled, alone = mixed": _same(said.sampled_alone, said.sampled_mixed)},
+        | {"sampled, alone = mixed": _same(said.sampled_alone, said.sampled_mixed)}
+        | {"seconds training": round(trained - started), "seconds asking": round(asked - trained)}
+        | {"seconds of references": round(time.monotonic() - asked)},
     )
     assert [row for row, proof in proofs.items() if not proof.within(tolerance)] == []
+    if in_any_batch_alike(computes_in, models):
+        assert between.maximum == 0.0
+        assert [made.text for made in said.greedy_mixed] == [m.text for m in said.greedy_alone]
+        assert [made.text for made in said.sampled_mixed] == [m.text for m in said.sampled_alone]
 
 
 def _same(one: Sequence[Made], other: Sequence[Made]) -> str:
@@ -224,9 +241,8 @@ def test_in_float32_a_seed_gives_one_text_whatever_else_is_in_the_batch(
         | {"sampled, alone = mixed": _same(said.sampled_alone, said.sampled_mixed)},
     )
     made_of = [*said.greedy_mixed, *said.sampled_mixed]
-    proof = agreement.made_proof(
-        tiny_model, blobs, TextTokenizer(tiny_model), [*wanted, *wanted], made_of
-    )
+    references = agreement.References(tiny_model, blobs)
+    proof = agreement.made_proof(references, TextTokenizer(tiny_model), [*wanted, *wanted], made_of)
     assert proof.maximum < 1e-3
     assert proof.tokens > SAMPLED * ANSWER_TOKENS
     assert len({made.text for made in said.sampled_alone}) > SAMPLED / 2
