@@ -33,6 +33,7 @@ from tunery.domain.models import BaseModel
 from tunery.domain.ports.training import RunFailed, RunStarted, TrainingReport, TrainingRun
 from tunery.model import adapter_file, attention, operations
 from tunery.model.base import BaseNetwork
+from tunery.model.device import CPU
 from tunery.settings import Settings
 from tunery.storage.blobs import LocalBlobStore
 from tunery.training import adapter, loop, methods, packing, sft
@@ -72,7 +73,7 @@ COUNTER = Counter()
 
 def without_bf16() -> None:
     """Base, activations and products in float32."""
-    swap(loop, "compute_dtype", lambda: torch.float32)
+    swap(loop, "compute_dtype", lambda device: torch.float32)
 
 
 def without_supervised_logits() -> None:
@@ -241,7 +242,7 @@ def measure(options: argparse.Namespace, base: BaseModel, blobs: LocalBlobStore)
 
 def save(snapshot: bytes, base: BaseModel, folder: Path) -> None:
     """Write a snapshot's adapter as it would be published."""
-    tensors, dtype = load(snapshot), called(loop, "compute_dtype")()
+    tensors, dtype = load(snapshot), called(loop, "compute_dtype")(CPU)
     names = [name.removesuffix(".down") for name in tensors if name.endswith(".down")]
     weights = adapter_file.AdapterWeights(
         adapter.RANK,

@@ -107,6 +107,9 @@ class TrainingSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="where runs compute: auto takes a GPU where torch finds one"
+    )
     threads: int = Field(
         0,
         ge=0,

@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import orjson
+import torch
 
 from tunery.domain.jobs import Adapter, Hyperparameters, StepMetrics, TrainingMethod
 from tunery.domain.ports.training import TrainingReport, TrainingRun
+from tunery.model.device import CPU
 from tunery.storage.blobs import LocalBlobStore
 from tunery.training.cache_folder import CacheFolder
 from tunery.training.loop import LocalTrainer
@@ -58,6 +60,7 @@ def train(
     pause_at: int | None = None,
     beta: float | None = None,
     native: Path | None = None,
+    device: torch.device = CPU,
     **others: Any,
 ) -> list[TrainingReport]:
     """Train on the blob "train" with every number given, and return the reports.
@@ -82,7 +85,7 @@ def train(
         return pause_at is not None and len(of(reports, StepMetrics)) >= pause_at
 
     caches = CacheFolder(blobs._root / "tokens", 2**30)
-    trainer = LocalTrainer(blobs, base, rate / 2, 1, snapshot_s, caches, native)
+    trainer = LocalTrainer(blobs, base, rate / 2, 1, snapshot_s, caches, native, device)
     trainer.train(run, reports.append, pause_wanted)
     return reports
 

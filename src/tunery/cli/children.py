@@ -79,7 +79,8 @@ def reference() -> None:
     """Score texts with the publishing check's reference."""
     quiet_libraries(RUN_SPINS)
     _first_to_go()
-    from tunery.wiring.training import build_reference, share_cores
+    from tunery.wiring.reference import build_reference
+    from tunery.wiring.training import share_cores
     from tunery.worker.messages import PROOF, SCORES
 
     output = _private_output()

@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ from tunery.domain.errors import InvalidRequest
 # one where the placeholder stands in a JSON string.
 _BARE, _IN_JSON = "\ue0f1", "\ue0f3"
 _PLACEHOLDER = re.compile("([\ue0f1\ue0f3])([0-9]+)\ue0f2")
+_REMEMBERED = 128  # forms of conversations that the template was asked for
+_RECENT, _REMEMBERED_CHARACTERS = 16, 65_536  # contents of a training file, and the longest
 _PRIVATE = re.compile("[\ue0f1-\ue0f3]")
 
 
@@ -106,6 +109,10 @@ class ChatRenderer:
         made_of = [__version__, template, self._variables, tokenizer.digest]
         self.digest = hashlib.sha256(orjson.dumps(made_of)).hexdigest()
         """Of all that the ids of given messages depend on, in hex."""
+        self._tells_time = "strftime_now" in template
+        self._render_plain = lru_cache(_REMEMBERED)(self._rendered_plain)
+        # Lines share a system prompt, and the two sides of a preference all but the answer.
+        self._recent_ids = lru_cache(_RECENT)(tokenizer.text_ids)
         self._takes_tools = False
         self._takes_objects = True  # arguments: as an object, or else as JSON text
         self.call_form = PLAIN
@@ -157,7 +164,11 @@ class ChatRenderer:
         learning = False
         turns, runs = self._rendered(messages, functions, generate=False)
         for run in runs:
-            own = self._ids(run)
+            text = run.parts[0][0]
+            if run.is_content and len(text) <= _REMEMBERED_CHARACTERS:
+                own = self._recent_ids(text)
+            else:
+                own = self._ids(run)
             if run.turn is not None:
                 learning = turns[run.turn].learned
             learned = len(own) if learning else 0
@@ -168,7 +179,7 @@ class ChatRenderer:
                 learned = stop + 1
             learning = learning and run.is_content
             ids += own
-            mask += [position < learned for position in range(len(own))]
+            mask += [True] * learned + [False] * (len(own) - learned)
         return Rendered(ids, mask)
 
     def _rendered(
@@ -211,8 +222,9 @@ class ChatRenderer:
         runs, begun = [_Run([(first, True)])], []
         for kind, number, after in zip(rest[::3], rest[1::3], rest[2::3], strict=True):
             masked = masks.values[int(number)]
-            value = json.dumps(masked.text, ensure_ascii=False)[1:-1]
-            value = value if kind == _IN_JSON else masked.text
+            value = masked.text
+            if kind == _IN_JSON:
+                value = json.dumps(value, ensure_ascii=False)[1:-1]
             begun += [] if masked.turn is None else [masked.turn]
             if masked.is_content:
                 runs += [_Run([(value, False)], masked.turn, is_content=True), _Run()]
@@ -269,7 +281,22 @@ class ChatRenderer:
     def _text(
         self, messages: list[dict[str, Any]], tools: list[dict[str, Any]], *, generate: bool
     ) -> str:
-        """Return what the template makes of messages."""
+        """Return what the template makes of messages.
+
+        With a placeholder for every content, conversations of as many turns look alike to it.
+        """
+        turns = tuple((message["role"], message["content"]) for message in messages)
+        if tools or self._tells_time or any(len(message) > 2 for message in messages):
+            return self._made_by_template(messages, tools, generate)
+        return self._render_plain(turns, generate)
+
+    def _rendered_plain(self, turns: Sequence[tuple[str, str]], generate: bool) -> str:
+        messages = [{"role": role, "content": content} for role, content in turns]
+        return self._made_by_template(messages, [], generate)
+
+    def _made_by_template(
+        self, messages: list[dict[str, Any]], tools: list[dict[str, Any]], generate: bool
+    ) -> str:
         given: dict[str, Any] = {"tools": tools} if tools else {}
         try:
             return self._template.render(

@@ -32,7 +32,8 @@ def with_tools(turns: Sequence[Turn], functions: Sequence[Function]) -> list[Tur
                 result = f"{written.pop().content}\n{result}"
             written.append(Turn("user", result))
         else:
-            written.append(replace(turn, content=_with_calls(turn), calls=()))
+            bare = turn if not turn.calls else replace(turn, content=_with_calls(turn), calls=())
+            written.append(bare)
         answering = turn.role == "tool"
     return _told(written, functions) if functions else written
 

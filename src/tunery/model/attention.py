@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import AttentionInterface
 
+from tunery.model.device import CPU
 from tunery.model.gradients import gathered, grouped_attention
 from tunery.model.memory import Pages
 
@@ -91,10 +92,17 @@ class PackedLayout:
     come from a small set.
     """
 
-    def __init__(self, lengths: Sequence[int], dtype: torch.dtype, shared: int = 0) -> None:
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        dtype: torch.dtype,
+        shared: int = 0,
+        device: torch.device = CPU,
+    ) -> None:
         """`lengths` are those of the whole sequences; all of them begin with `shared` tokens."""
         if shared and shared >= min(lengths):
             raise ValueError(f"{shared} tokens are shared by sequences of {min(lengths)}")
+        self._dtype, self._device = dtype, device
         own = [length - shared for length in lengths]
         self.sequences, self.shared, self.longest = len(own), shared, max(own)
         tokens, places = sum(own), self.sequences * self.longest
@@ -115,11 +123,13 @@ class PackedLayout:
         self._ungather = torch.cat([before, used, nothing + places])
         self._unscatter = torch.full((places,), tokens + self.padding)
         self._unscatter[used] = torch.arange(tokens)
-        self._dtype = dtype
         self._masks: dict[tuple[int, int, int | None], Tensor] = {}
         self.positions = torch.cat(
             [torch.arange(shared), *(shared + columns[:length] for length in own), nothing]
         )
+        self._gather, self._ungather = self._gather.to(device), self._ungather.to(device)
+        self._scatter, self._unscatter = self._scatter.to(device), self._unscatter.to(device)
+        self.positions = self.positions.to(device)
         self.spans = torch.tensor([[shared + start for start in starts], own])
         """Where each sequence's own tokens start in the row, and how many they are, [2, B]."""
         self.shared_span = torch.tensor([[0], [shared]])
@@ -135,8 +145,11 @@ class PackedLayout:
 
     @property
     def is_long(self) -> bool:
-        """Return whether attention's probabilities are computed again rather than kept."""
-        return self.shared + self.longest > _LONG
+        """Return whether attention's probabilities are computed again rather than kept.
+
+        Keeping them pays on a processor only: a GPU has a fused kernel for every length.
+        """
+        return self.shared + self.longest > _LONG or self._device.type != "cpu"
 
     def attend(
         self,

@@ -19,6 +19,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import logging
 
 from tunery.model import attention, trained
+from tunery.model.device import CPU
 from tunery.model.fused import ROUND_ROWS, FusedDecoder
 from tunery.model.operations import TORCH, Operations
 from tunery.model.trained import TrainedDecoder
@@ -44,6 +45,7 @@ class BaseNetwork:
     head_size: int
     context_tokens: int
     dtype: torch.dtype
+    device: torch.device
 
     def shapes(self) -> dict[str, tuple[int, int]]:
         """Return (outputs, inputs) of each target."""
@@ -78,14 +80,16 @@ class BaseNetwork:
         return hidden if rows is None else hidden.index_select(0, rows)
 
 
-def compute_dtype() -> torch.dtype:
-    """Return bfloat16 where this processor multiplies it natively, else float32."""
-    if torch.cuda.is_available():
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
+def compute_dtype(device: torch.device = CPU) -> torch.dtype:
+    """Return bfloat16 where the device multiplies it natively, else float32."""
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.bfloat16 if native else torch.float32
 
 
-def load_base(folder: Path, dtype: torch.dtype | None) -> BaseNetwork:
+def load_base(folder: Path, dtype: torch.dtype | None, device: torch.device = CPU) -> BaseNetwork:
     """Load the weights, frozen, in `dtype`, or as they are; raise Unmapped where LoRA has no place.
 
     Weights that are missing are no less so: transformers would make them up.
@@ -103,12 +107,12 @@ def load_base(folder: Path, dtype: torch.dtype | None) -> BaseNetwork:
     )
     if missing := sorted(map(str, report["missing_keys"])):
         raise Unmapped(f"its files lack {', '.join(missing[:3])}")
-    return network_of(model, model.dtype)
+    return network_of(model, model.dtype, device)
 
 
-def network_of(model: Any, dtype: torch.dtype) -> BaseNetwork:
+def network_of(model: Any, dtype: torch.dtype, device: torch.device = CPU) -> BaseNetwork:
     """Return transformers' model, whose numbers are of `dtype`, as a network, frozen."""
-    model.requires_grad_(False).eval()
+    model.requires_grad_(False).eval().to(device)
     decoder, head = model.get_decoder(), model.get_output_embeddings()
     if type(head) is not nn.Linear or head.bias is not None:
         raise Unmapped(f"its output layer is {head}; needed Linear without a bias")
@@ -127,6 +131,7 @@ def network_of(model: Any, dtype: torch.dtype) -> BaseNetwork:
         head_size=size,
         context_tokens=config.max_position_embeddings,
         dtype=dtype,
+        device=device,
     )
 
 

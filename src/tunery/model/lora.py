@@ -53,8 +53,8 @@ class TrainedLinear(nn.Module):
         self.bias: Tensor | None = base.bias
         bound = 1 / math.sqrt(base.in_features)
         down = torch.empty(rank, base.in_features).uniform_(-bound, bound, generator=generator)
-        self.down = nn.Parameter(down)
-        self.up = nn.Parameter(torch.zeros(base.out_features, rank))
+        self.down = nn.Parameter(down.to(self.weight.device))  # drawn alike for every device
+        self.up = nn.Parameter(down.new_zeros(base.out_features, rank).to(self.weight.device))
         self.scale = alpha / rank
 
     def forward(self, x: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from tunery.model.attention import PackedLayout
 from tunery.model.autograd import apply
+from tunery.model.device import free_bytes
 from tunery.model.fused import ATTENTION, GATES
 from tunery.model.lora import TrainedLinear
 from tunery.model.operations import Angles, Operations
@@ -25,8 +26,10 @@ from tunery.model.operations import Angles, Operations
 KEPT_TOKENS = 4096
 """Of more tokens in a row, a layer's results are computed again in the backward pass.
 
-Kept they take some 0.7 MB a token of the default base; computed again, a tenth of that.
+Kept they take some 0.8 MB a token of the default base; computed again, a tenth of that. The
+numbers are the same to the bit, so that memory may decide as well.
 """
+_KEPT_SHARE = 0.5  # of the free memory, that results may take: other processes take of it as well
 
 
 class TrainedDecoder:
@@ -47,6 +50,8 @@ class TrainedDecoder:
         ]
         self._norm: Tensor = decoder.norm.weight.detach().float()
         self._rotations: Any = decoder.rotary_emb
+        self.token_bytes = sum(layer.token_bytes for layer in self._layers)
+        """About what is kept of a token for the backward pass."""
 
     def hidden(
         self, token_ids_T: Tensor, layout: PackedLayout, rows: Tensor | None = None
@@ -57,7 +62,7 @@ class TrainedDecoder:
         """
         x = F.embedding(token_ids_T, self._embedding).float()
         angles = self._angles(x, layout.positions)
-        again = torch.is_grad_enabled() and len(x) > KEPT_TOKENS
+        again = torch.is_grad_enabled() and not self._keeps(x)
         made: Tensor | None = None
         for layer in self._layers:
             wanted = rows if layer is self._layers[-1] else None
@@ -68,6 +73,13 @@ class TrainedDecoder:
             else:
                 x, made = self._through(layer, x, made, angles, layout, wanted)
         return self._added(x, made, self._norm)[1]
+
+    def _keeps(self, x: Tensor) -> bool:
+        """Return whether the results of every layer are kept until the backward pass."""
+        if len(x) > KEPT_TOKENS:
+            return False
+        free = free_bytes(x.device)
+        return free is None or len(x) * self.token_bytes <= _KEPT_SHARE * free
 
     def _through(
         self,
@@ -213,6 +225,17 @@ class _Layer:
             gates=product("mlp", GATES),
             down=product("mlp", ("down_proj",)),
         )
+
+    @property
+    def token_bytes(self) -> int:
+        """Return about what is kept of a token for the backward pass.
+
+        The residual stream twice in float32; twice in the base's type what is normed; queries, keys
+        and values as they are made, turned, taken apart and attended; gate, up and their product.
+        """
+        (hidden, out), (made, _) = self.out.weight.shape, self.gates.weight.shape
+        narrow = 2 * hidden + 4 * len(self.qkv.weight) + out + made + made // 2
+        return 8 * hidden + narrow * self.qkv.weight.element_size()
 
 
 def _heads_norms(layer: Any) -> tuple[Tensor, Tensor] | None:

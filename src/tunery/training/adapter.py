@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tunery.model.adapter_file import AdapterWeights
 from tunery.model.base import BaseNetwork, linear, replace
+from tunery.model.device import CPU
 from tunery.model.fused import fusable
 from tunery.model.lora import TrainedLinear
 from tunery.model.operations import TORCH, Operations
@@ -98,7 +99,10 @@ class LearnedAdapter:
             self.rank,
             self.alpha,
             {
-                name: (layer.down.detach().to(self.dtype), layer.up.detach().to(self.dtype))
+                name: (
+                    layer.down.detach().to(CPU, self.dtype),
+                    layer.up.detach().to(CPU, self.dtype),
+                )
                 for name, layer in self.layers.items()
             },
         )
@@ -113,9 +117,9 @@ class LearnedAdapter:
         state: dict[Tensor, dict[str, Any]] = self.optimizer.state
         for name, layer in self.layers.items():
             for part, parameter in (("down", layer.down), ("up", layer.up)):
-                tensors[f"{name}.{part}"] = parameter.detach()
+                tensors[f"{name}.{part}"] = parameter.detach().to(CPU)
                 for key, value in state.get(parameter, {}).items():
-                    tensors[f"{name}.{part}.{key}"] = value
+                    tensors[f"{name}.{part}.{key}"] = value.to(CPU)
         return save(tensors, {_ARITHMETIC: arithmetic})
 
     def restore(self, data: bytes) -> dict[str, Tensor]:
@@ -126,7 +130,7 @@ class LearnedAdapter:
                 with torch.no_grad():
                     parameter.copy_(tensors[f"{name}.{part}"])
                 moments = {
-                    key: tensors[f"{name}.{part}.{key}"]
+                    key: tensors[f"{name}.{part}.{key}"].to(parameter.device)
                     for key in ("step", "exp_avg", "exp_avg_sq")
                     if f"{name}.{part}.{key}" in tensors
                 }

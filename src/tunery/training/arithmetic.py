@@ -26,7 +26,9 @@ def operations_for(
     folder's disk fails.
     """
     config = network.decoder.inner.config
-    if native_folder is None or not fusable(config) or not fits(config, network.dtype):
+    if native_folder is None or network.device.type != "cpu":
+        return TORCH
+    if not fusable(config) or not fits(config, network.dtype):
         return TORCH
     if before is not None and not before.startswith(NativeOperations.name):
         return TORCH

@@ -84,8 +84,8 @@ def preference_loss(
 
 def score_answers(network: BaseNetwork, examples: Sequence[Example]) -> Scored:
     """Return log p of each example's learned tokens, all examples in one packed pass."""
-    none = torch.zeros(len(examples), dtype=torch.int64)
-    packed = pack(examples, network.dtype)
+    none = torch.zeros(len(examples), dtype=torch.int64, device=network.device)
+    packed = pack(examples, network.dtype, network.device)
     if packed is None:
         return Scored(none.double(), none)
     hidden, operations = packed.hidden(network), network.decoder.operations
@@ -154,7 +154,8 @@ class Preferences:
             return None
         scored = score_answers(self._network, _answers(batch))
         chosen, rejected = scored.log_probabilities.view(-1, 2).unbind(1)
-        losses, rewards = preference_loss(chosen, rejected, _references(batch), self._beta)
+        references = _references(batch).to(chosen.device)
+        losses, rewards = preference_loss(chosen, rejected, references, self._beta)
         rewards = rewards.detach()
         return BatchLoss(
             losses.mean(),

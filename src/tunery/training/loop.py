@@ -33,6 +33,7 @@ from tunery.domain.ports.training import (
 )
 from tunery.model import adapter_file
 from tunery.model.base import BaseNetwork, compute_dtype, load_base
+from tunery.model.device import CPU
 from tunery.training.adapter import LearnedAdapter, arithmetic_of
 from tunery.training.arithmetic import operations_for, told
 from tunery.training.cache_folder import CacheFolder
@@ -61,7 +62,7 @@ def never() -> bool:
 
 
 class LocalTrainer:
-    """Trains on this machine, in this process, all on one thread."""
+    """Trains on this machine, in this process, all on one thread; `device` computes."""
 
     def __init__(
         self,
@@ -72,12 +73,14 @@ class LocalTrainer:
         snapshot_s: float,
         caches: CacheFolder,
         native_folder: Path | None = None,
+        device: torch.device = CPU,
     ) -> None:
         """`native_folder` keeps native operations; None computes in torch alone."""
         self._blobs = blobs
         self._base = base
         self._caches = caches
         self._native_folder = native_folder
+        self._device = device
         self._learning_rate = learning_rate
         self._snapshot_s = snapshot_s
         if threads:
@@ -129,7 +132,8 @@ class _Run:
         self.pause_wanted = pause_wanted
         self.blobs = trainer._blobs
         renderer = ChatRenderer.load(trainer._base)
-        self.network: BaseNetwork = load_base(trainer._base, compute_dtype())
+        device = trainer._device
+        self.network: BaseNetwork = load_base(trainer._base, compute_dtype(device), device)
         self.objective = objective_of(run, self.network)
         training = self._load(run.training_key, renderer, cache)
         self.training = self.objective.examples(training.examples)
@@ -144,7 +148,12 @@ class _Run:
         operations = operations_for(self.network, trainer._native_folder, before)
         self.arithmetic = told(self.network, operations)
         self.made_with = made_with(
-            run, self.arithmetic, training.digest, held_out_digest, renderer.digest
+            run,
+            self.network.device,
+            self.arithmetic,
+            training.digest,
+            held_out_digest,
+            renderer.digest,
         )
         numbers = run.hyperparameters
         self.steps_per_epoch = steps_per_epoch(len(self.training), numbers.batch_size)

@@ -11,6 +11,7 @@ from torch import Tensor
 from tunery.datasets.batches import Example
 from tunery.model.attention import ROUND_TOKENS, PackedLayout
 from tunery.model.base import BaseNetwork
+from tunery.model.device import CPU
 
 _LEAST_SHARED = 16  # fewer tokens are sooner computed twice than told apart
 
@@ -36,7 +37,9 @@ class PackedBatch:
         return network.hidden(self.token_ids, self.layout, rows)[:count]
 
 
-def pack(examples: Sequence[Example], dtype: torch.dtype) -> PackedBatch | None:
+def pack(
+    examples: Sequence[Example], dtype: torch.dtype, device: torch.device = CPU
+) -> PackedBatch | None:
     """Return the examples in one row, or None where nothing of them is learned.
 
     What all of them begin with, as a system prompt, stands in it once.
@@ -57,14 +60,15 @@ def pack(examples: Sequence[Example], dtype: torch.dtype) -> PackedBatch | None:
                 owners.append(number)
     if not targets:
         return None
-    layout = PackedLayout([len(example.token_ids) for example in examples], dtype, shared)
+    lengths = [len(example.token_ids) for example in examples]
+    layout = PackedLayout(lengths, dtype, shared, device)
     token_ids += [0] * layout.padding
     return PackedBatch(
-        torch.tensor(token_ids),
+        torch.tensor(token_ids).to(device),
         layout,
-        torch.tensor(sources),
-        torch.tensor(targets),
-        torch.tensor(owners),
+        torch.tensor(sources).to(device),
+        torch.tensor(targets).to(device),
+        torch.tensor(owners).to(device),
     )
 
 

@@ -11,6 +11,7 @@ from tunery.domain.ports.training import MadeWith, TrainingRun
 
 def made_with(
     run: TrainingRun,
+    device: torch.device,
     arithmetic: str,
     training_digest: str,
     validation_digest: str | None,
@@ -23,7 +24,7 @@ def made_with(
         transformers=version("transformers"),
         tokenizers=version("tokenizers"),
         python=platform.python_version(),
-        processor=f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+        processor=_processor(device),
         arithmetic=arithmetic,
         threads=torch.get_num_threads(),
         base_digest=run.base_digest,
@@ -32,3 +33,10 @@ def made_with(
         validation_digest=validation_digest,
         template_digest=template_digest,
     )
+
+
+def _processor(device: torch.device) -> str:
+    """Return the kind of what computes."""
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)} {torch.version.cuda or torch.version.hip}"
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"

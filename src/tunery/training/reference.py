@@ -16,14 +16,18 @@ from transformers.utils import logging
 
 from tunery.domain.ports.blobs import BlobStore
 from tunery.domain.ports.training import ProofRequest
+from tunery.model.device import CPU
 
 
 class PeftReference:
     """Scores token sequences under published adapters."""
 
-    def __init__(self, blobs: BlobStore, base: Path, threads: int) -> None:
+    def __init__(
+        self, blobs: BlobStore, base: Path, threads: int, device: torch.device = CPU
+    ) -> None:
         self._blobs = blobs
         self._base = base
+        self._device = device
         if threads:
             torch.set_num_threads(threads)
 
@@ -52,12 +56,12 @@ class PeftReference:
         loaded = set_peft_model_state_dict(model, load(weights))
         if loaded.unexpected_keys:
             raise ValueError(f"the base has no place for {loaded.unexpected_keys[0]}")
-        model.eval()
+        model.eval().to(self._device)
         scores = []
         with torch.inference_mode():
             for ids in token_ids:
-                row = torch.tensor([ids])
-                logits = model(row).logits[0, :-1]
+                row = torch.tensor([ids]).to(self._device)
+                logits = model(row, use_cache=False).logits[0, :-1]
                 chosen = torch.log_softmax(logits, -1).gather(1, row[0, 1:, None])
-                scores.append([float(value) for value in chosen[:, 0]])
+                scores.append([float(value) for value in chosen[:, 0].cpu()])
         return scores

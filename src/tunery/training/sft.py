@@ -14,7 +14,7 @@ def batch_loss(network: BaseNetwork, examples: Sequence[Example]) -> Loss | None
     Each token's loss comes from the hidden state before it. Every supervised token weighs the
     same, whichever example it stands in.
     """
-    packed = pack(examples, network.dtype)
+    packed = pack(examples, network.dtype, network.device)
     if packed is None:
         return None
     hidden, operations = packed.hidden(network), network.decoder.operations

@@ -1,11 +1,11 @@
-"""The worker's child processes: a training run, or the proof's reference."""
+"""The worker's child that trains: it begins without peft, whose import takes half a second."""
 
 from pathlib import Path
 
+from tunery.model.device import choose
 from tunery.model.sharing import share_run
 from tunery.settings import Settings
 from tunery.training.loop import LocalTrainer
-from tunery.training.reference import PeftReference
 from tunery.wiring.storage import (
     native_folder,
     open_blobs,
@@ -26,6 +26,7 @@ def build_trainer(settings: Settings, base: str, base_digest: str) -> LocalTrain
         settings.training.snapshot_s,
         open_caches(settings),
         native_folder(settings) if settings.training.native == "auto" else None,
+        choose(settings.training.device),
     )
 
 
@@ -36,9 +37,3 @@ def share_cores(settings: Settings) -> None:
     """
     if not settings.training.threads:
         share_run(sharing_folder(settings))
-
-
-def build_reference(settings: Settings, base: str, base_digest: str) -> PeftReference:
-    """Return the proof's reference for a base."""
-    model = open_directory(settings).pinned(base, base_digest)
-    return PeftReference(open_blobs(settings), Path(model.path), settings.training.threads)

@@ -238,3 +238,9 @@ def test_a_folder_without_a_template_is_refused_with_what_to_do(tmp_path: Path) 
     folder = write_text_model(tmp_path, make_byte_tokenizer(), template=None)
     with pytest.raises(ValueError, match=r"chat_template\.jinja"):
         ChatRenderer.load(folder)
+
+
+def test_a_template_that_tells_the_time_is_asked_again(tmp_path: Path) -> None:
+    template = "{{ strftime_now('%f') }}" + TEMPLATE
+    renderer, _ = renderer_and_reference(tmp_path, make_byte_tokenizer(), template)
+    assert len({tuple(renderer.prompt(TALK[:1])) for _ in range(20)}) > 1

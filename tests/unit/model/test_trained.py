@@ -79,9 +79,11 @@ def test_hidden_states_and_gradients_are_those_of_the_modules(tmp_path: Path, fa
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4 * size)
 
 
-@pytest.mark.parametrize("family", ["llama", "gemma3"])  # in fewer operations, and by modules
+@pytest.mark.parametrize(  # in fewer operations, and by modules
+    ("family", "scarce"), [("llama", "tokens"), ("llama", "memory"), ("gemma3", "tokens")]
+)
 def test_what_is_computed_again_has_the_same_gradients_to_the_bit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str, scarce: str
 ) -> None:
     folder = make_family(tmp_path, family)
     ids = torch.tensor(tokens(64, 0))
@@ -95,12 +97,41 @@ def test_what_is_computed_again_has_the_same_gradients_to_the_bit(
     monkeypatch.setattr(PackedLayout, "attend_packed", counted)
     found: list[list[Tensor | None]] = []
     for kept in (64, 63):
-        monkeypatch.setattr(trained, "KEPT_TOKENS", kept)
         network = load_base(folder, torch.float32)
         learned = LearnedAdapter.over(network, seed=3, start_from=None)
+        if scarce == "tokens":
+            monkeypatch.setattr(trained, "KEPT_TOKENS", kept)
+        else:  # half of what is free is enough for so many tokens
+            assert network.decoder.trained is not None
+            free = 2 * kept * network.decoder.trained.token_bytes
+            monkeypatch.setattr(trained, "free_bytes", lambda device, free=free: free)
         attended.clear()
         hidden = network.hidden(ids, PackedLayout([64], torch.float32))
         hidden.square().sum().backward()  # type: ignore[no-untyped-call]
         assert len(attended) == (network.layers if kept == 64 else 2 * network.layers)
         found.append([one.grad for one in learned.parameters()])
     assert all(map(torch.equal, *found))
+
+
+def test_memory_is_asked_for_what_a_token_really_takes(tiny_model: Path) -> None:
+    network = load_base(tiny_model, torch.float32)
+    LearnedAdapter.over(network, seed=3, start_from=None)
+    assert network.decoder.trained is not None
+
+    def kept(count: int) -> int:
+        """Return the bytes that a row of so many tokens keeps for the backward pass."""
+        storages: dict[int, int] = {}
+
+        def note(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        layout = PackedLayout([32] * (count // 32), torch.float32)
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            hidden = network.hidden(torch.tensor(tokens(count, 0)), layout)
+        assert hidden.requires_grad
+        return sum(storages.values())
+
+    per_token = (kept(256) - kept(128)) / 128  # without the weights, which both keep
+    assert network.decoder.trained.token_bytes == pytest.approx(per_token, rel=0.25)
