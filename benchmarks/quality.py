@@ -1,13 +1,13 @@
 """What tuning is worth on five kinds of task, and whether "auto" is as good as a small sweep.
 
 For each task a base, told all that there is to know, and models tuned with short prompts answer the
-same unseen questions; data, order and questions follow from the seed. The sweep goes from auto one
+same unseen questions; data, order and questions follow from the seed. A sweep goes from auto one
 step to each side: half and twice the rate, the epochs, the batch. Its best point on the first seed
 is trained on the other seeds too, and held against auto question by question. Auto holds up if it
 is at most 2 points behind, or if the 95% interval of the difference has 0 in it.
 
-    .venv/bin/python benchmarks/quality.py [--quick] [--tasks NAME ...] [--seeds N] [--sweep]
-        [--json PATH]
+    .venv/bin/python benchmarks/quality.py [--quick] [--tasks NAME ...] [--seeds N]
+        [--sweep [rate] [epochs] [batch]] [--json PATH]
 
 A run takes one to five minutes on two cores, the whole some hours; what is done is kept, by a hash
 of all that it follows from, in --cache, and the benchmark goes on from there. The task "language"
@@ -32,6 +32,7 @@ import torch
 from engine_forms import FORMS
 from quality_runs import Runs
 from quality_statistics import Estimate, difference, share
+from quality_sweep import AXES, holds_up, neighbours
 from quality_tasks.intent import INTENT
 from quality_tasks.labels import LABELS_10, LABELS_40
 from quality_tasks.language import LANGUAGE
@@ -45,7 +46,6 @@ from tunery.domain.jobs import Hyperparameters, RequestedHyperparameters
 TASKS = {task.name: task for task in (INTENT, LABELS_10, LABELS_40, LANGUAGE, TONE, SQL)}
 QUICK = ("tone",)
 SEEDS = 3
-BEHIND = 0.02  # what auto may be behind the sweep's best
 CACHE = Path("~/.cache/tunery/benchmarks")
 
 
@@ -65,20 +65,6 @@ class Point:
 def auto_of(task: Task) -> Hyperparameters:
     """Return what the service chooses for the task's file."""
     return resolve(RequestedHyperparameters(), len(task.train(1)))
-
-
-def neighbours(auto: Hyperparameters) -> dict[str, Hyperparameters]:
-    """Return the sweep: what is one step away from auto, within the ranges of a job."""
-    rate, epochs, batch = auto.learning_rate_multiplier, auto.n_epochs, auto.batch_size
-    found = {
-        "rate / 2": replace(auto, learning_rate_multiplier=rate / 2),
-        "rate x 2": replace(auto, learning_rate_multiplier=rate * 2),
-        "epochs / 2": replace(auto, n_epochs=max(1, epochs // 2)),
-        "epochs x 2": replace(auto, n_epochs=min(50, epochs * 2)),
-        "batch / 2": replace(auto, batch_size=max(1, batch // 2)),
-        "batch x 2": replace(auto, batch_size=min(256, batch * 2)),
-    }
-    return {name: numbers for name, numbers in found.items() if numbers != auto}
 
 
 def asked(runs: Runs, task: Task, point: Point, seed: int) -> None:
@@ -115,12 +101,12 @@ class Row:
 
     @property
     def holds(self) -> bool:
-        """Whether auto is within BEHIND of the best, or not told apart from it."""
-        return self.apart is None or self.apart.value >= -BEHIND or self.apart.high >= 0
+        """Whether auto is as good as the best of the sweep, if there was one."""
+        return self.apart is None or holds_up(self.apart)
 
 
-def measured(runs: Runs, task: Task, seeds: Sequence[int], *, sweep: bool) -> Row:
-    """Return a task's figures."""
+def measured(runs: Runs, task: Task, seeds: Sequence[int], axes: Sequence[str]) -> Row:
+    """Return a task's figures, with those of a sweep over these axes, if there are any."""
     base: list[bool] = []
     for seed in seeds:
         pairs = zip(task.test(seed), runs.base(task, seed), strict=True)
@@ -128,11 +114,10 @@ def measured(runs: Runs, task: Task, seeds: Sequence[int], *, sweep: bool) -> Ro
     auto = Point("auto", auto_of(task), {})
     for seed in seeds:
         asked(runs, task, auto, seed)
-    points = [auto]
-    if sweep:
-        points += [Point(name, numbers, {}) for name, numbers in neighbours(auto.numbers).items()]
-        for point in points[1:]:
-            asked(runs, task, point, seeds[0])
+    found = neighbours(auto.numbers, axes)
+    points = [auto, *(Point(name, numbers, {}) for name, numbers in found.items())]
+    for point in points[1:]:
+        asked(runs, task, point, seeds[0])
     row = Row(
         task.name,
         len(task.train(seeds[0])),
@@ -143,7 +128,7 @@ def measured(runs: Runs, task: Task, seeds: Sequence[int], *, sweep: bool) -> Ro
         [sum(auto.right[seed]) / len(auto.right[seed]) for seed in seeds],
         {point.name: share(point.on(seeds[:1])).value for point in points},
     )
-    if not sweep:
+    if not points[1:]:
         return row
     groups = [item.group for seed in seeds for item in task.test(seed)]
     best = max(points[1:], key=lambda point: sum(point.right[seeds[0]]))
@@ -197,7 +182,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--seeds", type=int, default=SEEDS, help="how many, from 1")
-    parser.add_argument("--sweep", action="store_true", help="hold auto against its neighbours")
+    parser.add_argument(
+        "--sweep", nargs="*", choices=AXES, help="hold auto against its neighbours; all, if unnamed"
+    )
     parser.add_argument("--quick", action="store_true", help=f"{' and '.join(QUICK)}, one seed")
     parser.add_argument("--form", choices=FORMS, default="eight", help="the engine's arithmetic")
     parser.add_argument("--again", action="store_true", help="do anew what is kept")
@@ -212,7 +199,8 @@ def main() -> None:
         parser.error("the task language needs lingua: pip install lingua-language-detector")
     runs = Runs(options.cache.expanduser(), options.form, again=options.again)
     seeds = range(1, options.seeds + 1)
-    rows = [measured(runs, TASKS[name], seeds, sweep=options.sweep) for name in options.tasks]
+    axes = [] if options.sweep is None else options.sweep or AXES
+    rows = [measured(runs, TASKS[name], seeds, axes) for name in options.tasks]
     show(rows)
     if options.json:
         document = {
