@@ -76,7 +76,7 @@ class Runs:
             )
 
         asked = [task.instructions, [item.question for item in items]]
-        return self._kept(f"{task.name}-base-{seed}", {"asked": asked}, run)["answers"]
+        return self._kept(f"base-{seed}", {"asked": asked}, run)["answers"]
 
     def tuned(self, task: Task, seed: int, numbers: Hyperparameters) -> Result:
         """Return what a model answers that was tuned with these numbers, data and order by seed."""
