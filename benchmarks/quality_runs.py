@@ -34,7 +34,7 @@ from tunery.settings import Settings
 from tunery.storage.blobs import LocalBlobStore
 from tunery.training.cache_folder import CacheFolder
 from tunery.training.loop import LocalTrainer
-from tunery.wiring.storage import open_directory, renderer_of
+from tunery.wiring.storage import native_folder, open_directory, renderer_of
 
 ROWS = 16  # answers in the making at once
 
@@ -137,7 +137,8 @@ class Runs:
         blobs.put("train.jsonl", lines)
         base = self._base
         caches = CacheFolder(folder / "caches", 2**30)
-        trainer = LocalTrainer(blobs, Path(base.path), base.learning_rate, 0, 1e9, caches)
+        native = native_folder(Settings())
+        trainer = LocalTrainer(blobs, Path(base.path), base.learning_rate, 0, 1e9, caches, native)
         last: StepMetrics | None = None
         made: Adapter | None = None
 
