@@ -10,7 +10,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypedDict
@@ -58,7 +58,6 @@ class Runs:
         self._base = open_directory(Settings()).base()
         self._renderer = renderer_of(self._base)
         self._engine: Scheduler | None = None
-        self.computed = 0  # runs that were not known
 
     def base(self, task: Task, seed: int) -> list[str]:
         """Return the base's answers to the test questions of a seed, instructions and all."""
@@ -75,7 +74,7 @@ class Runs:
                 answer_s=time.monotonic() - began,
             )
 
-        asked = [task.instructions, [item.question for item in items]]
+        asked = [task.instructions, task.answer_tokens, [item.question for item in items]]
         return self._kept(f"base-{seed}", {"asked": asked}, run)["answers"]
 
     def tuned(self, task: Task, seed: int, numbers: Hyperparameters) -> Result:
@@ -103,13 +102,13 @@ class Runs:
 
         config = {
             "lines": hashlib.sha256(lines).hexdigest(),
-            "asked": [task.prompt, [item.question for item in items]],
+            "asked": [task.prompt, task.answer_tokens, [item.question for item in items]],
             "hyperparameters": asdict(numbers),
             "seed": seed,
         }
         return self._kept(f"{task.name}-{seed}", config, run)
 
-    def _kept(self, name: str, config: dict[str, Any], run: Any) -> Result:
+    def _kept(self, name: str, config: dict[str, Any], run: Callable[[], Result]) -> Result:
         whole = {
             **config,
             "base": self._base.digest,
@@ -122,7 +121,6 @@ class Runs:
             known: Result = json.loads(file.read_text())
             return known
         result: Result = run()
-        self.computed += 1
         self._cache.mkdir(parents=True, exist_ok=True)
         aside = file.with_suffix(".part")
         aside.write_text(json.dumps(result))
