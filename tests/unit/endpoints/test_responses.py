@@ -18,9 +18,9 @@ from tunery.protocol.responses import OutputMessage
 from tunery.services.models import ModelDirectory
 from tunery.services.responses import get_response
 from tunery.services.stored_completions import get_completion
-from tunery.wire.chat import TextChunk
 from tunery.storage.database import Database
 from tunery.storage.repositories.usage import UsageTotal
+from tunery.wire.chat import TextChunk
 
 CALLER = Caller(OURS, "key_1", "req_1")
 BODY: dict[str, Any] = {"model": "tiny", "input": "Hi!"}
