@@ -11,6 +11,7 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from tunery.domain.errors import TuneryError
+from tunery.domain.ids import new_id
 from tunery.telemetry import logger
 from tunery.wire.errors import bug_body, error_body
 
@@ -30,6 +31,22 @@ class ClientGone(Exception):
 def event(value: Any) -> bytes:
     """Return one event."""
     return b"data: " + orjson.dumps(value) + b"\n\n"
+
+
+MARK = new_id("text-")
+"""Stands for the text in the event that others are made like: nobody can know it and send it."""
+
+
+class TextEvents:
+    """Events that differ in one text only: an object for each would cost more than all the rest."""
+
+    def __init__(self, marked: bytes) -> None:
+        """`marked` is such an event, with MARK as its text."""
+        self._before, self._after = marked.split(orjson.dumps(MARK))
+
+    def __call__(self, text: str) -> bytes:
+        """Return the event with this text."""
+        return self._before + orjson.dumps(text) + self._after
 
 
 class EventStream(StreamingResponse):

@@ -8,6 +8,7 @@ from typing import Any
 from anyio.to_thread import run_sync
 
 from tunery.datasets.heard import Heard
+from tunery.datasets.tool_calls import Said
 from tunery.domain.errors import InvalidRequest
 from tunery.domain.ids import new_id
 from tunery.domain.once import OnceKey
@@ -21,6 +22,7 @@ from tunery.services import chat, stored_completions
 from tunery.services.answers import check_once
 from tunery.wire.chat import (
     ChunkMaker,
+    TextChunk,
     check_request,
     to_wire_choice,
     to_wire_completion,
@@ -119,7 +121,7 @@ class ChatAnswer:
         """Wait for the first token; raise what the engine refuses with."""
         await self._generating.start()
 
-    async def chunks(self) -> AsyncGenerator[ChatCompletionChunk, None]:
+    async def chunks(self) -> AsyncGenerator[ChatCompletionChunk | TextChunk, None]:
         """Yield the answer in chunks; the last ones come once it is in the ledger, and stored."""
         maker = ChunkMaker(
             completion_id=self._id,
@@ -133,7 +135,11 @@ class ChatAnswer:
             yield maker.first(index, may_call=may_call)
         async for index, delta in self._generating.pieces():
             heard = self._heard[index]
-            for chunk in maker.pieces(index, heard, *heard.take(delta)):
+            pieces, told = heard.take(delta)
+            if not told and len(pieces) == 1 and isinstance(pieces[0], Said):
+                yield TextChunk(maker, index, pieces[0].text)
+                continue
+            for chunk in maker.pieces(index, heard, pieces, told):
                 yield chunk
         await self.close()
         completion = await self._stored(self._completion())

@@ -20,6 +20,7 @@ class AdapterStack:
     """
 
     def __init__(self, network: BaseNetwork, places: int, max_rank: int, most_bytes: int) -> None:
+        self._decoder = network.decoder
         self.rows = AdapterRows(places, max_rank, network.dtype)
         self.shapes = network.shapes()
         self.max_rank = max_rank
@@ -33,6 +34,7 @@ class AdapterStack:
         self._layers = serve(network, self.rows, places, max_rank)
         self._free = list(range(places))
         self._places: dict[str, int] = {}  # in order of last use, oldest first
+        self._ranks: dict[str, int] = {}
         self._bytes: dict[str, int] = {}
         self._users: dict[str, int] = {}
         self.loads = 0  # since the start: what was put into a place,
@@ -47,11 +49,21 @@ class AdapterStack:
         return sum(self._bytes.values())
 
     def bytes_of(self, rank: int) -> int:
-        """Return the memory of an adapter on every layer: whole pages of each matrix."""
+        """Return the memory of an adapter on every layer, in the form in which they are kept now.
+
+        Natively in eight bits it is one piece, else whole pages of each matrix.
+        """
+        fused = self._decoder.fused
+        if fused is not None and (size := fused.adapter_bytes(rank)) is not None:
+            return size
         rows = [
             rank * size * self._number_bytes for shape in self.shapes.values() for size in shape
         ]
         return sum(-(-size // mmap.PAGESIZE) * mmap.PAGESIZE for size in rows)
+
+    def count_again(self) -> None:
+        """Note how much those that are resident take now: the form they are kept in has changed."""
+        self._bytes = {name: self.bytes_of(rank) for name, rank in self._ranks.items()}
 
     def load(self, name: str, weights: AdapterWeights) -> None:
         """Put an adapter into a place; raise Overloaded when there is no room but what is in use.
@@ -69,6 +81,7 @@ class AdapterStack:
         for target, matrices in weights.layers.items():
             self._layers[target].set(place, *matrices, weights.scale)
         self._places[name], self._bytes[name] = place, needed
+        self._ranks[name] = weights.rank
         self.loads += 1
 
     def unload(self, name: str) -> bool:
@@ -77,7 +90,7 @@ class AdapterStack:
             return False
         if name in self._places:
             place = self._places.pop(name)
-            del self._bytes[name]
+            del self._bytes[name], self._ranks[name]
             for layer in self._layers.values():
                 layer.clear(place)
             self._free.append(place)

@@ -54,6 +54,7 @@ def adopt(
         scheduler.use_head(heads[eight])
         if eight:
             decoder.keep_eight_bits_only()
+            scheduler.adapters.count_again()
         give_back()
         tell("native-int8" if eight else "native-bfloat16")
         logger().info("native operations are used", eight_bits=eight)

@@ -117,6 +117,21 @@ class _Layer:
         return self.qkv, self.out, self.gates, self.down
 
 
+@dataclass(frozen=True, slots=True)
+class _EightBits:
+    """The adapters of one linear, the `target` of layer `number`, in the native decoder."""
+
+    native: Any
+    number: int
+    target: int
+
+    def set(self, place: int, down: Tensor, up: Tensor) -> None:
+        self.native.set_adapter(place, self.number, self.target, down, up)
+
+    def clear(self, place: int) -> None:
+        self.native.clear_adapter(place)
+
+
 class FusedDecoder:
     """The decoder of a Llama-like base over slots of keys and values."""
 
@@ -207,9 +222,23 @@ class FusedDecoder:
         self._native, self._shared = native, -1
 
     def keep_eight_bits_only(self) -> None:
-        """Give the memory of the bfloat16 weights back; call it once eight bits are settled on."""
-        if not torch.ops.tunery.has_tiles():  # whose larger products are computed in bfloat16
-            self._layers, self.round_rows = [], 1
+        """Give the memory of the bfloat16 weights back; call it once eight bits are settled on.
+
+        Adapters are then kept in eight bits too, those that are there and those that come.
+        """
+        if torch.ops.tunery.has_tiles():  # larger products are computed in bfloat16 there
+            return
+        self._layers, self.round_rows = [], 1
+        for number, stacks in enumerate(self._stacks):
+            for target, stack in enumerate(stacks):
+                stack.hand_over(_EightBits(self._native, number, target))
+        self._stacks = []
+
+    def adapter_bytes(self, rank: int) -> int | None:
+        """Return the memory of an adapter of that rank where it is kept here, not in the stacks."""
+        if self._native is None or self._stacks:
+            return None
+        return int(self._native.adapter_bytes(rank))
 
     def _step(self, token_ids_T: Tensor, layout: CachedLayout) -> Tensor:
         self._share_adapters()

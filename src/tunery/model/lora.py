@@ -6,7 +6,7 @@ own or none. Shapes: W [N, K], A [r, K], B [N, r], x [T, K].
 
 import math
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -102,11 +102,22 @@ class AdapterRows:
         self.used = torch.tensor(used)
 
 
+class AdapterTaker(Protocol):
+    """Keeps the adapters of one linear in a form of its own."""
+
+    def set(self, place: int, down: Tensor, up: Tensor) -> None:
+        """Fill a place: A [r, K] and B [N, r], scaled and in the order of outputs; float32."""
+
+    def clear(self, place: int) -> None:
+        """Let go of the whole adapter in a place, if there is one."""
+
+
 class AdapterStacks:
     """The adapters of one linear: A and B of every place, the rank padded with zeros.
 
     Shapes: down [places, r, K]; up [places, r, N], transposed and scaled. `order`, where the
-    linear's outputs are computed in another order than the base's, is that order.
+    linear's outputs are computed in another order than the base's, is that order. Once they are
+    handed over, nothing stands here.
     """
 
     def __init__(
@@ -123,18 +134,36 @@ class AdapterStacks:
         self._down = Pages((places, rank, inputs), dtype)
         self._up = Pages((places, rank, outputs), dtype)
         self.down, self.up = self._down.tensor, self._up.tensor
+        self._ranks: dict[int, int] = {}  # of the places that are filled
+        self._taker: AdapterTaker | None = None
+
+    def hand_over(self, taker: AdapterTaker) -> None:
+        """Have `taker` keep what is here and what comes; the memory here is given back."""
+        for place, rank in list(self._ranks.items()):
+            up = self.up[place, :rank].t()
+            taker.set(place, self.down[place, :rank].float(), up.float().contiguous())
+            self.clear(place)
+        self._taker = taker
 
     def set(self, place: int, down: Tensor, up: Tensor, scale: float) -> None:
         """Fill a place; ranks below the stack's are padded with zeros, which take no memory."""
-        rank = down.shape[0]
-        self.clear(place)
         if self.order is not None:
             up = up[self.order]
+        scaled = up.float() * scale
+        if self._taker is not None:
+            self._taker.set(place, down.float().contiguous(), scaled.contiguous())
+            return
+        self.clear(place)
+        rank = self._ranks[place] = down.shape[0]
         self.down[place, :rank] = down.to(self.down.dtype)
-        self.up[place, :rank] = (up.float() * scale).t().to(self.up.dtype)
+        self.up[place, :rank] = scaled.t().to(self.up.dtype)
 
     def clear(self, place: int) -> None:
         """Make a place an adapter that changes nothing, and give its memory back."""
+        if self._taker is not None:
+            self._taker.clear(place)
+            return
+        self._ranks.pop(place, None)
         self._down.clear(self.down[place])
         self._up.clear(self.up[place])
 

@@ -1,6 +1,7 @@
 """Chat completions: what is asked for, and the answer whole and in chunks."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from tunery.datasets.heard import Heard, HeardCall
@@ -155,6 +156,19 @@ def to_wire_logprobs(logprobs: Sequence[TokenLogprob]) -> ChoiceLogprobs:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class TextChunk:
+    """A chunk of nothing but a choice's text, as nearly all are; `whole` makes an object of it."""
+
+    maker: "ChunkMaker"
+    index: int
+    text: str
+
+    def whole(self) -> ChatCompletionChunk:
+        """Return what is told."""
+        return self.maker.said(self.index, self.text)
+
+
 class ChunkMaker:
     """Makes the chunks of one stream: what they share is said once."""
 
@@ -180,6 +194,12 @@ class ChunkMaker:
         content = None if may_call else ""
         return self._chunk(index, ChoiceDelta(role="assistant", content=content), None)
 
+    def said(
+        self, index: int, text: str, logprobs: ChoiceLogprobs | None = None
+    ) -> ChatCompletionChunk:
+        """Return a chunk of a choice's text."""
+        return self._chunk(index, ChoiceDelta(content=text), None, logprobs)
+
     def pieces(
         self, index: int, heard: Heard, pieces: Sequence[Piece], told: Sequence[TokenLogprob]
     ) -> Iterator[ChatCompletionChunk]:
@@ -187,12 +207,12 @@ class ChunkMaker:
         logprobs = to_wire_logprobs(told) if told else None
         for piece in pieces:
             if isinstance(piece, Said):
-                yield self._chunk(index, ChoiceDelta(content=piece.text), None, logprobs)
+                yield self.said(index, piece.text, logprobs)
                 logprobs = None
             else:
                 yield self._chunk(index, self._of_call(heard.calls[piece.index], piece), None)
         if logprobs is not None:
-            yield self._chunk(index, ChoiceDelta(content=""), None, logprobs)
+            yield self.said(index, "", logprobs)
 
     def _of_call(self, call: HeardCall, piece: CallBegun | Arguments) -> ChoiceDelta:
         begun = isinstance(piece, CallBegun)

@@ -11,6 +11,7 @@ from tunery.domain.ports.engine import Delta, FinishReason, TokenLogprob
 from tunery.protocol.chat import CreateChatCompletionRequest
 from tunery.wire.chat import (
     ChunkMaker,
+    TextChunk,
     check_request,
     to_wire_choice,
     to_wire_completion,
@@ -214,6 +215,12 @@ def test_a_streams_chunks_share_their_frame_and_carry_one_thing_each() -> None:
         for chunk in chunks
     ] == [[("assistant", "", None)], [(None, "Hel", None)], [(None, None, "stop")], []]
     assert [chunk.usage for chunk in chunks] == [None, None, None, usage]
+
+
+def test_a_chunk_of_text_alone_is_the_chunk_that_a_piece_of_text_makes() -> None:
+    maker = ChunkMaker(completion_id="chatcmpl-1", created=17, model="m", fingerprint="fp_1")
+    (wanted,) = maker.pieces(1, Heard(None), [Said("Hel")], [])
+    assert TextChunk(maker, 1, "Hel").whole() == wanted
 
 
 def test_log_probabilities_are_written_with_their_bytes_and_a_special_token_has_none() -> None:

@@ -1,6 +1,7 @@
 """/v1/chat/completions."""
 
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -17,6 +18,7 @@ from tunery.endpoints import chat
 from tunery.protocol.chat import CreateChatCompletionRequest
 from tunery.protocol.chat_completion import ChatCompletion, ChatCompletionChunk
 from tunery.services import stored_completions
+from tunery.wire.chat import TextChunk
 from tunery.wire.refusals import answered_before
 
 router = APIRouter(prefix="/v1/chat/completions")
@@ -53,9 +55,16 @@ async def create(request: Request, caller: CallerDependency) -> Response:
 async def _events(answer: chat.ChatAnswer) -> AsyncGenerator[bytes, None]:
     options = answer.body.stream_options
     with_usage = options is not None and options.include_usage
+    texts: dict[int, streaming.TextEvents] = {}  # of each choice
     try:
         async for chunk in answer.chunks():
-            yield _event(chunk, with_usage)
+            if not isinstance(chunk, TextChunk):
+                yield _event(chunk, with_usage)
+                continue
+            if chunk.index not in texts:
+                marked = replace(chunk, text=streaming.MARK).whole()
+                texts[chunk.index] = streaming.TextEvents(_event(marked, with_usage))
+            yield texts[chunk.index](chunk.text)
     except AlreadyDone as done:  # by the same request, sent at the same moment
         raise answered_before(done) from None
     yield streaming.DONE

@@ -22,23 +22,31 @@ struct Adapter {  // of one linear: down [places, rank, K], up [places, rank, N]
   at::Tensor down, up;
 };
 
-// At most eight rows of one adapter, or of the base where `place` is -1.
+// At most kTogether rows of one adapter, or of the base where `place` is -1. The first of them is the
+// `first` of all in the order of groups.
 struct Group {
   int32_t place;
   int count;
+  int64_t first;
   int64_t rows[kTogether];
 };
 
-// All rows, those with one adapter side by side.
-inline std::vector<Group> grouped(const int32_t* places, int64_t count) {
+// All rows, those with one adapter side by side, in as few groups of at most `most` as can be, which
+// are as even as can be.
+inline std::vector<Group> grouped(const int32_t* places, int64_t count, int64_t most) {
   std::vector<int64_t> order(count);
   for (int64_t i = 0; i < count; i++) order[i] = i;
   std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return places[a] < places[b]; });
   std::vector<Group> groups;
-  for (int64_t row : order) {
-    if (groups.empty() || groups.back().place != places[row] || groups.back().count == kTogether)
-      groups.push_back({places[row], 0, {}});
-    groups.back().rows[groups.back().count++] = row;
+  for (int64_t first = 0, end = 0; first < count; first = end) {
+    const int32_t place = places[order[first]];
+    while (end < count && places[order[end]] == place) end++;
+    for (int64_t parts = (end - first + most - 1) / most; parts; parts--) {
+      Group group{place, int((end - first + parts - 1) / parts), first, {}};
+      std::copy_n(order.begin() + first, group.count, group.rows);
+      first += group.count;
+      groups.push_back(group);
+    }
   }
   return groups;
 }

@@ -5,7 +5,6 @@
 // Axes: T tokens, H query heads, K key/value heads, D head size, N outputs of a product.
 
 #include <ATen/ATen.h>
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/custom_class.h>
 
 #include <algorithm>
@@ -14,8 +13,10 @@
 #include <vector>
 
 #include "adapters.h"
+#include "adapters_eight.h"
 #include "attention.h"
 #include "eight.h"
+#include "linear.h"
 #include "parallel.h"
 #include "vectors.h"
 
@@ -28,46 +29,6 @@ using Tensors = std::vector<Tensor>;
 bf16* bits(const Tensor& t) { return static_cast<bf16*>(t.data_ptr()); }
 float* floats(const Tensor& t) { return static_cast<float*>(t.data_ptr()); }
 
-// ---- products
-
-using Pointwise = Tensor(const Tensor&, const Tensor&, const std::optional<Tensor>&, c10::string_view,
-                         c10::List<std::optional<at::Scalar>>, std::optional<c10::string_view>);
-
-struct Linear {
-  Tensor weight;  // laid out by oneDNN
-  Tensor bias;    // undefined for none
-  Eight eight;    // undefined where the product is computed in bfloat16
-
-  // The outputs, float32: what is added to them is not rounded twice. `then` is called for those from
-  // a first to a last one, once they are there.
-  template <class Then>
-  Tensor operator()(const Rows& x, Then then) const {
-    if (!eight.defined() || (tiles_allowed() && x.count > kMostTileRows)) {
-      Tensor y = whole(x.plain).to(at::kFloat);
-      const int64_t N = y.size(1);
-      in_pieces((N + 31) / 32, 8, [&](int64_t first, int64_t last) { then(y, first * 32, std::min(N, last * 32)); });
-      return y;
-    }
-    const int64_t N = eight.outputs;
-    Tensor y = at::empty({x.count, N}, at::kFloat);
-    const int64_t piece = std::max<int64_t>(1, 131072 / (32 * eight.inputs * std::max<int64_t>(1, x.count)));
-    in_pieces((N + 31) / 32, piece, [&](int64_t first, int64_t last) {
-      for (int64_t columns = first; columns < last; columns++) multiply_columns(x, eight, bias, columns, floats(y));
-      then(y, first * 32, std::min(N, last * 32));
-    });
-    return y;
-  }
-
- private:
-  Tensor whole(const Tensor& x) const {
-    static const auto product = c10::Dispatcher::singleton()
-                                    .findSchemaOrThrow("mkldnn::_linear_pointwise", "")
-                                    .typed<Pointwise>();
-    const std::optional<Tensor> added = bias.defined() ? std::optional<Tensor>(bias) : std::nullopt;
-    return product.call(x, weight, added, "none", c10::List<std::optional<at::Scalar>>(), std::nullopt);
-  }
-};
-
 // ---- the decoder
 
 struct Projection {
@@ -77,8 +38,10 @@ struct Projection {
 
 struct Layer {
   Tensor attention_norm, mlp_norm;
-  Projection qkv, out, gates, down;
+  Projection parts[4];  // query, key and value; attention's output; gate and up; down
 };
+constexpr int kLinears[] = {3, 1, 2, 1};  // of each part
+constexpr auto nothing = [](auto&&...) {};
 
 // Tokens that follow each other in one slot, few enough for one call of attention.
 struct Run {
@@ -91,6 +54,8 @@ struct Decoder : torch::CustomClassHolder {
   bool eight;
   Tensor cosines, sines, norm;
   std::vector<Layer> layers;
+  std::vector<Sizes> sizes;         // of each layer's parts
+  std::vector<EightAdapter> own;    // by place, where adapters are in eight bits
 
   Decoder(int64_t heads, int64_t key_heads, int64_t size, double epsilon, bool eight_bits,
           Tensor cos, Tensor sin, Tensor last_norm)
@@ -100,54 +65,85 @@ struct Decoder : torch::CustomClassHolder {
   // Two norms; then for each of qkv, out, gates and down: plain weight, packed weight, bias or
   // an empty tensor.
   void add_layer(const Tensors& norms, const Tensors& products) {
-    Layer layer{norms[0], norms[1], {}, {}, {}, {}};
-    Projection* parts[] = {&layer.qkv, &layer.out, &layer.gates, &layer.down};
+    Layer layer{norms[0], norms[1], {}};
     for (int i = 0; i < 4; i++) {
-      Linear& linear = parts[i]->linear;
+      Linear& linear = layer.parts[i].linear;
       if (eight) linear.eight = eight_bit(products[3 * i]);
       if (!eight || tiles_allowed()) linear.weight = products[3 * i + 1];
       if (products[3 * i + 2].numel()) linear.bias = products[3 * i + 2];
+      const int64_t N = products[3 * i].size(0);
+      sizes.push_back({products[3 * i].size(1), i == 0 ? std::vector{H * D, K * D, K * D} : std::vector(kLinears[i], N / kLinears[i])});
     }
     layers.push_back(std::move(layer));
   }
 
-  // A and B of each target of a layer, in the order of its products: 7 pairs.
+  // A and B of each target of a layer, in the order of its products: 7 pairs. In bfloat16, and in tiles.
   void set_adapters(int64_t number, const Tensors& stacks) {
-    Layer& layer = layers[number];
-    Projection* parts[] = {&layer.qkv, &layer.out, &layer.gates, &layer.down};
-    const int counts[] = {3, 1, 2, 1};
     size_t next = 0;
     for (int i = 0; i < 4; i++) {
-      parts[i]->adapters.clear();
-      for (int j = 0; j < counts[i]; j++, next += 2)
-        parts[i]->adapters.push_back({stacks[next], stacks[next + 1]});
+      std::vector<Adapter>& adapters = layers[number].parts[i].adapters;
+      adapters.clear();
+      for (int j = 0; j < kLinears[i]; j++, next += 2) adapters.push_back({stacks[next], stacks[next + 1]});
     }
   }
+
+  // In eight bits, but not in tiles: A [r, K] and B [N, r] of a layer's target, float32.
+  void set_adapter(int64_t place, int64_t number, int64_t target, const Tensor& down, const Tensor& up) {
+    if (place >= int64_t(own.size())) own.resize(place + 1);
+    EightAdapter& adapter = own[place];
+    if (adapter.parts.empty()) adapter = eight_adapter(sizes, down.size(0));
+    TORCH_CHECK(adapter.rank == in_whole(down.size(0), kFour), "an adapter has one rank");
+    int part = 0;
+    for (; target >= kLinears[part]; part++) target -= kLinears[part];
+    put_adapter(adapter, 4 * number + part, target, down, up);
+  }
+
+  void clear_adapter(int64_t place) {
+    if (place < int64_t(own.size())) own[place] = EightAdapter();
+  }
+
+  int64_t adapter_bytes(int64_t rank) const { return eight_adapter_bytes(sizes, rank); }
 
   struct Step {
     int64_t decoding;
     std::vector<Group> groups;
+    std::vector<int64_t> order;  // of the rows in the groups
     std::vector<Run> runs;
     const int32_t* ranks;
   };
 
-  // The product of rows that `fill(t, row)` makes, with what each row's adapter adds to it.
-  template <class Fill>
-  Tensor project(const Projection& p, int64_t T, int64_t size, const Step& step, Fill fill) const {
-    const Rows x(T, size, eight);
-    const Adapted adapted(p.adapters, step.groups, step.ranks, T);
-    in_pieces(step.groups.size(), adapted.any() ? 1 : 2, [&](int64_t from, int64_t to) {
-      std::vector<float> row(size);
+  // Rows that `fill(t, row)` makes: `at(group, r)` is where one goes, `then(group)` hears of each group.
+  template <class Fill, class At, class Then>
+  void take(const Rows& x, const Step& step, int64_t piece, Fill fill, At at, Then then) const {
+    in_pieces(step.groups.size(), piece, [&](int64_t from, int64_t to) {
+      std::vector<float> row(x.size);
       for (int64_t i = from; i < to; i++) {
         const Group& g = step.groups[i];
         for (int r = 0; r < g.count; r++) {
           fill(g.rows[r], row.data());
-          x.take(g.rows[r], row.data());
+          x.take(at(g, r), row.data());
         }
-        adapted.reduce(g, x.row(0), size);
+        then(g);
       }
     });
-    return p.linear(x, [&](const Tensor& y, int64_t first, int64_t last) {
+  }
+
+  // The product of those rows, with what each row's adapter adds to it.
+  template <class Fill>
+  Tensor project(size_t number, int64_t T, int64_t size, const Step& step, Fill fill) const {
+    const Projection& p = layers[number / 4].parts[number % 4];
+    if (eight && !tiles_allowed()) {
+      const Rows x(T, size, true, step.order.data());
+      const EightAdapted adapted(own, step.groups, sizes[number], number, T);
+      take(x, step, adapted.any() ? 1 : 2, fill, [](const Group& g, int r) { return g.first + r; }, [&](const Group& g) { adapted.reduce(g, x); });
+      return p.linear(
+          x, [&](int64_t first, int64_t last) { if (adapted.any()) adapted.fetch(first, last); },
+          [&](const Tensor& y, int64_t first, int64_t last) { if (adapted.any()) adapted.expand(floats(y), y.size(1), first, last); });
+    }
+    const Rows x(T, size, eight);
+    const Adapted adapted(p.adapters, step.groups, step.ranks, T);
+    take(x, step, adapted.any() ? 1 : 2, fill, [](const Group& g, int r) { return g.rows[r]; }, [&](const Group& g) { adapted.reduce(g, x.row(0), size); });
+    return p.linear(x, nothing, [&](const Tensor& y, int64_t first, int64_t last) {
       if (adapted.any()) adapted.expand(floats(y), y.size(1), first, last);
     });
   }
@@ -255,22 +251,24 @@ struct Decoder : torch::CustomClassHolder {
   Tensor step(Tensor x, Tensor positions, Tensor slots, int64_t decoding, Tensor pieces,
               Tensor places, Tensor ranks, Tensors keys, Tensors values) const {
     const int64_t T = x.size(0), size = x.size(1);
-    const Step step{decoding, grouped(places.data_ptr<int32_t>(), T), runs_of(pieces), ranks.data_ptr<int32_t>()};
+    const int64_t together = eight ? kRowsAtOnce : kTogether;
+    Step step{decoding, grouped(places.data_ptr<int32_t>(), T, together), {}, runs_of(pieces), ranks.data_ptr<int32_t>()};
+    for (const Group& g : step.groups) step.order.insert(step.order.end(), g.rows, g.rows + g.count);
     Tensor made;  // by the part before, to be added to x
     for (size_t i = 0; i < layers.size(); i++) {
       const Layer& layer = layers[i];
-      const Tensor qkv = project(layer.qkv, T, size, step, [&](int64_t t, float* h) {
+      const Tensor qkv = project(4 * i, T, size, step, [&](int64_t t, float* h) {
         add_and_norm(x, made, layer.attention_norm, t, h);
       });
       const Tensor mixed = attend(qkv, keys[i], values[i], positions.data_ptr<int64_t>(), slots.data_ptr<int64_t>(), step);
-      made = project(layer.out, T, H * D, step, [&](int64_t t, float* h) {
+      made = project(4 * i + 1, T, H * D, step, [&](int64_t t, float* h) {
         std::memcpy(h, floats(mixed) + t * H * D, H * D * sizeof(float));
       });
-      const Tensor gates = project(layer.gates, T, size, step, [&](int64_t t, float* h) {
+      const Tensor gates = project(4 * i + 2, T, size, step, [&](int64_t t, float* h) {
         add_and_norm(x, made, layer.mlp_norm, t, h);
       });
       const int64_t inner = gates.size(1) / 2;
-      made = project(layer.down, T, inner, step, [&](int64_t t, float* h) {
+      made = project(4 * i + 3, T, inner, step, [&](int64_t t, float* h) {
         gate(floats(gates) + t * 2 * inner, inner, h);
       });
     }
@@ -297,7 +295,7 @@ struct Head : torch::CustomClassHolder {
     in_pieces(T, 8, [&](int64_t from, int64_t to) {
       for (int64_t t = from; t < to; t++) rows.take(t, floats(x) + t * size);
     });
-    return linear(rows, [](const Tensor&, int64_t, int64_t) {});
+    return linear(rows, nothing, nothing);
   }
 };
 
@@ -311,6 +309,9 @@ TORCH_LIBRARY(tunery, m) {
       .def(torch::init<int64_t, int64_t, int64_t, double, bool, Tensor, Tensor, Tensor>())
       .def("add_layer", &Decoder::add_layer)
       .def("set_adapters", &Decoder::set_adapters)
+      .def("set_adapter", &Decoder::set_adapter)
+      .def("clear_adapter", &Decoder::clear_adapter)
+      .def("adapter_bytes", &Decoder::adapter_bytes)
       .def("step", [](const c10::intrusive_ptr<Decoder>& self, Tensor x, Tensor positions, Tensor slots,
                       int64_t decoding, Tensor pieces, Tensor places, Tensor ranks, Tensors keys,
                       Tensors values) {

@@ -126,15 +126,17 @@ inline void turn(__m512& a, __m512& b) {
   }
 }
 
-// What products read of T rows of K numbers: in bfloat16, and in eight bits, which are rounded from
-// the numbers themselves. `offsets` takes back what the weights were raised by.
+// What products read of T rows of K numbers: in bfloat16, or turned and in eight bits. `offsets` takes back what the weights were raised by.
 struct Rows {
   int64_t count, size;
+  const int64_t* order;  // which of a product's rows each is; none if they are in its order
   at::Tensor plain, whole, scales, offsets;  // a scale makes up for what weights' are raised by
 
-  Rows(int64_t rows, int64_t inputs, bool eight) : count(rows), size(inputs) {
-    plain = at::empty({rows, inputs}, at::kBFloat16);
-    if (!eight || tiles_allowed()) return;
+  Rows(int64_t rows, int64_t inputs, bool eight, const int64_t* of_rows = nullptr) : count(rows), size(inputs), order(of_rows) {
+    if (!eight || tiles_allowed()) {
+      plain = at::empty({rows, inputs}, at::kBFloat16);
+      return;
+    }
     whole = at::empty({rows, inputs}, at::kChar);
     scales = at::empty({rows, inputs / kGroup}, at::kFloat);
     offsets = at::empty({rows, inputs / kGroup}, at::kInt);
@@ -142,10 +144,12 @@ struct Rows {
 
   bf16* row(int64_t t) const { return static_cast<bf16*>(plain.data_ptr()) + t * size; }
 
-  // Take a row: rounded to bfloat16, and turned and rounded to eight bits.
+  // Take a row: rounded to bfloat16, or turned and rounded to eight bits.
   void take(int64_t t, const float* from) const {
-    for (int64_t i = 0; i < size; i += 16) store(row(t) + i, _mm512_loadu_ps(from + i));
-    if (!whole.defined()) return;
+    if (!whole.defined()) {
+      for (int64_t i = 0; i < size; i += 16) store(row(t) + i, _mm512_loadu_ps(from + i));
+      return;
+    }
     const int64_t groups = size / kGroup;
     int8_t* to = static_cast<int8_t*>(whole.data_ptr()) + t * size;
     float* by = static_cast<float*>(scales.data_ptr()) + t * groups;
@@ -167,51 +171,53 @@ struct Rows {
 
 // ---- products without tiles
 
-// R rows against 32 outputs, whose sums stay in registers: a count known here allows that.
-template <int R>
+// R rows against 16 * C outputs, whose sums stay in registers: counts known here allow that.
+template <int R, int C>
 void multiply(const int8_t* x, const float* scales, const int32_t* offsets, int64_t K, const uint8_t* w, const half* by, float* out) {
   const int64_t groups = K / kGroup, next = groups * 512;
-  __m512 sums[R][2];
-#pragma GCC unroll 8
-  for (int r = 0; r < R; r++) sums[r][0] = sums[r][1] = _mm512_setzero_ps();
+  __m512 sums[R][C];
+#pragma GCC unroll 12
+  for (int i = 0; i < R * C; i++) sums[i / C][i % C] = _mm512_setzero_ps();
   for (int64_t g = 0; g < groups; g++, w += 512) {
-    __m512i whole[R][2];
-#pragma GCC unroll 8
-    for (int r = 0; r < R; r++) whole[r][0] = whole[r][1] = _mm512_set1_epi32(offsets[r * groups + g]);
+    __m512i whole[R][C];
+#pragma GCC unroll 12
+    for (int i = 0; i < R * C; i++) whole[i / C][i % C] = _mm512_set1_epi32(offsets[i / C * groups + g]);
 #pragma GCC unroll 8
     for (int four = 0; four < 8; four++) {
-      const __m512i a = _mm512_loadu_si512(w + four * 64), b = _mm512_loadu_si512(w + next + four * 64);
+      __m512i own[C];
+#pragma GCC unroll 2
+      for (int c = 0; c < C; c++) own[c] = _mm512_loadu_si512(w + c * next + four * 64);
 #pragma GCC unroll 8
       for (int r = 0; r < R; r++) {
         int32_t k;
         std::memcpy(&k, x + r * K + g * kGroup + four * 4, sizeof k);
         const __m512i all = _mm512_set1_epi32(k);
-        whole[r][0] = _mm512_dpbusd_epi32(whole[r][0], a, all);
-        whole[r][1] = _mm512_dpbusd_epi32(whole[r][1], b, all);
+#pragma GCC unroll 2
+        for (int c = 0; c < C; c++) whole[r][c] = _mm512_dpbusd_epi32(whole[r][c], own[c], all);
       }
     }
-    const __m512 a = load(by + g * 16), b = load(by + (groups + g) * 16);
+    __m512 own[C];
+#pragma GCC unroll 2
+    for (int c = 0; c < C; c++) own[c] = load(by + (c * groups + g) * 16);
 #pragma GCC unroll 8
     for (int r = 0; r < R; r++) {
       const __m512 scale = _mm512_set1_ps(scales[r * groups + g]);
-      sums[r][0] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(whole[r][0]), _mm512_mul_ps(a, scale), sums[r][0]);
-      sums[r][1] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(whole[r][1]), _mm512_mul_ps(b, scale), sums[r][1]);
+#pragma GCC unroll 2
+      for (int c = 0; c < C; c++) sums[r][c] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(whole[r][c]), _mm512_mul_ps(own[c], scale), sums[r][c]);
     }
   }
-#pragma GCC unroll 8
-  for (int r = 0; r < R; r++) {
-    _mm512_storeu_ps(out + r * 32, sums[r][0]);
-    _mm512_storeu_ps(out + r * 32 + 16, sums[r][1]);
-  }
+#pragma GCC unroll 12
+  for (int i = 0; i < R * C; i++) _mm512_storeu_ps(out + i * 16, sums[i / C][i % C]);
 }
 
 using Multiply = void (*)(const int8_t*, const float*, const int32_t*, int64_t, const uint8_t*, const half*, float*);
-template <int... R>
+template <int C, int... R>
 constexpr std::array<Multiply, sizeof...(R)> multiply_table(std::integer_sequence<int, R...>) {
-  return {multiply<R + 1>...};
+  return {multiply<R + 1, C>...};
 }
 constexpr int64_t kRowsAtOnce = 6;
-constexpr auto kMultiply = multiply_table(std::make_integer_sequence<int, kRowsAtOnce>());
+constexpr auto kMultiply = multiply_table<2>(std::make_integer_sequence<int, kRowsAtOnce>());
+constexpr auto kMultiplyHalf = multiply_table<1>(std::make_integer_sequence<int, kRowsAtOnce>());
 
 // ---- products in tiles
 
@@ -292,7 +298,7 @@ inline void multiply_columns(const Rows& x, const Eight& w, const at::Tensor& bi
   }
   alignas(64) float sums[kMostTileRows * 32];
   const auto finish = [&](int64_t t, const float* row) {
-    float* out = y + t * N + first;
+    float* out = y + (x.order ? x.order[t] : t) * N + first;
     _mm512_mask_storeu_ps(out, kept & 0xFFFF, _mm512_add_ps(_mm512_loadu_ps(row), added[0]));
     _mm512_mask_storeu_ps(out + 16, kept >> 16, _mm512_add_ps(_mm512_loadu_ps(row + 16), added[1]));
   };
