@@ -60,7 +60,7 @@ def check_structure(config: Any) -> None:
     except (ValueError, KeyError, AttributeError) as error:
         raise Unmapped(f"transformers makes no causal model of it: {_line(error)}") from None
     try:
-        watch = _Watch(network_of(model, torch.float32))
+        watch = _Watch(network_of(model, torch.float32, torch.device("meta")))
         watch.run(model)
     except Unmapped:
         raise

@@ -192,12 +192,14 @@ class _Adapted(torch.autograd.Function):
 
 def _outputs(y: Tensor, ups: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Return the columns of a product's outputs that are each part's."""
-    return y.split([len(up) for up in ups], 1)
+    columns: tuple[Tensor, ...] = torch.split(y, [len(up) for up in ups], 1)
+    return columns
 
 
 def _lows(low: Tensor, ups: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Return the columns of x A^T that are each part's."""
-    return low.split([up.shape[1] for up in ups], 1)
+    columns: tuple[Tensor, ...] = torch.split(low, [up.shape[1] for up in ups], 1)
+    return columns
 
 
 @dataclass(frozen=True, slots=True)
