@@ -7,11 +7,12 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from openai import NotFoundError, OpenAI
+from openai import BadRequestError, NotFoundError, OpenAI
 
 from support.quirks import Quirks, proxy
 from support.server import (
@@ -183,6 +184,29 @@ def test_a_second_run_finds_everything_here(home: Home, quirks: Quirks) -> None:
     assert not [path for _, path in quirks.seen if path.endswith(("/content", "/events"))]
 
 
+def killed_at(home: Home, quirks: Quirks, request: int) -> int:
+    """Move in, and kill -9 that process when it makes its `request`-th request; return its end."""
+    process: list[subprocess.Popen[bytes]] = []
+    started = threading.Event()
+
+    def kill(number: int, _: str) -> None:
+        started.wait()
+        if number == request:
+            process[0].kill()
+            process[0].wait()
+
+    quirks.seen.clear()
+    quirks.before = kill
+    command = [sys.executable, "-m", "tunery", *home.command(quirks, "--yes")]
+    command += ["--data", str(home.data)]
+    quiet = subprocess.DEVNULL
+    process.append(subprocess.Popen(command, env=home.env, stdout=quiet, stderr=quiet))
+    started.set()
+    code = process[0].wait(120)
+    assert code in (0, -9)
+    return code
+
+
 @pytest.mark.slow
 def test_killed_at_any_request_it_ends_the_same(
     home: Home, quirks: Quirks, tmp_path: Path, models: Path, source: Server
@@ -191,31 +215,8 @@ def test_killed_at_any_request_it_ends_the_same(
     assert whole.moves(quirks, "--yes").returncode == 0
     reached = 0
     for request in range(1, len(quirks.seen) + 1):
-        quirks.seen.clear()
-        process: list[subprocess.Popen[bytes]] = []
-        started = threading.Event()
-
-        def kill(number: int, _: str, at: int = request) -> None:
-            started.wait()
-            if number == at:
-                process[0].kill()
-                process[0].wait()
-
-        quirks.before = kill
-        command = [sys.executable, "-m", "tunery", *home.command(quirks, "--yes")]
-        process.append(
-            subprocess.Popen(
-                [*command, "--data", str(home.data)],
-                env=home.env,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-        )
-        started.set()
-        code = process[0].wait(60)
-        if code == 0:  # little was left to do: it did not come to this request
+        if killed_at(home, quirks, request) == 0:  # little was left: it never came to this one
             break
-        assert code == -9
         reached = request
     assert reached > 5
     quirks.before = None
@@ -310,77 +311,167 @@ def test_a_key_of_tunery_is_not_sent_to_openai(home: Home) -> None:
     assert "one of tunery's own" in done.stderr
 
 
-def test_the_old_name_answers_once_it_is_trained_anew(
-    server: Server, quirks: Quirks, old: Tuned, tmp_path: Path, source: Server
-) -> None:
-    project = server.new_project("moved")
-    key = server.new_key("--project", project)[1]
-    client = server.client(key)
-    key_file = tmp_path / "key"
-    key_file.write_text(source.env["OPENAI_API_KEY"])
-    command = ("import", "openai", "--base-url", quirks.url, "--api-key-file", str(key_file))
-    done = server.tunery(*command, "--project", project, "--yes")
-    assert done.returncode == 0, done.stderr
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A project of the shared server that has moved in, and the command that did it."""
 
-    # The history, through the SDK: as it was there.
-    job = client.fine_tuning.jobs.retrieve(old.job.id)
-    same = [
+    client: OpenAI
+    command: tuple[str, ...]
+
+
+@pytest.fixture(scope="module")
+def moved(
+    server: Server, source: Server, old: Tuned, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Moved]:
+    project = server.new_project("moved")
+    key_file = tmp_path_factory.mktemp("keys") / "key"
+    key_file.write_text(source.env["OPENAI_API_KEY"])
+    with proxy(source.url) as quirks:
+        where = ("--base-url", quirks.url, "--api-key-file", str(key_file), "--project", project)
+        moved = Moved(
+            server.client(server.new_key("--project", project)[1]), ("import", "openai", *where)
+        )
+        done = server.tunery(*moved.command, "--yes")
+        assert done.returncode == 0, done.stderr
+        yield moved
+        assert {verb for verb, _ in quirks.seen} == {"GET"}
+
+
+def test_the_history_is_as_it_was_there(moved: Moved, source: Server, old: Tuned) -> None:
+    job = moved.client.fine_tuning.jobs.retrieve(old.job.id)
+    same = (
         *("id", "model", "status", "seed", "training_file", "validation_file", "result_files"),
         *("fine_tuned_model", "created_at", "finished_at", "trained_tokens", "metadata"),
         *("hyperparameters", "user_provided_suffix"),
-    ]
+    )
     for name in same:
         assert getattr(job, name) == getattr(old.job, name), name
-    there = source.client()
-    told = [event.message for event in client.fine_tuning.jobs.list_events(job.id, limit=1000)]
-    stories = there.fine_tuning.jobs.list_events(job.id, limit=1000)
-    assert told[1:] == [event.message for event in stories]
-    assert told[0].startswith(f"Imported from {quirks.url}")
-    checkpoints = client.fine_tuning.jobs.checkpoints.list(job.id).data
-    assert checkpoints == there.fine_tuning.jobs.checkpoints.list(job.id).data
+    there = source.client().fine_tuning.jobs
+    told = [one.message for one in moved.client.fine_tuning.jobs.list_events(job.id, limit=1000)]
+    stories = [one.message for one in there.list_events(job.id, limit=1000)]
+    assert told[-len(stories) :] == stories
+    assert told[-len(stories) - 1].startswith("Imported from http://127.0.0.1")
+    checkpoints = moved.client.fine_tuning.jobs.checkpoints.list(job.id).data
+    assert checkpoints == there.checkpoints.list(job.id).data
+    assert len(checkpoints) == 3
 
-    # It does not answer yet, and says what to do.
-    for asked in (old.model, checkpoints[-1].fine_tuned_model_checkpoint):
-        with pytest.raises(NotFoundError) as unready:
+
+def test_what_is_not_trained_yet_says_what_to_do(moved: Moved, server: Server, old: Tuned) -> None:
+    client = moved.client
+    checkpoint = client.fine_tuning.jobs.checkpoints.list(old.job.id).data[-1]
+    early = checkpoint.fine_tuned_model_checkpoint
+    for asked, told in ((early, "earlier checkpoint"), (old.model, f"--tune {old.job.id}")):
+        with pytest.raises(NotFoundError, match=told) as unready:
             ask(client, asked)
         assert unready.value.code == "model_not_found"
-        assert "imported" in unready.value.message
-        with pytest.raises(NotFoundError, match="imported"):
+        with pytest.raises(NotFoundError, match=told):
             client.models.retrieve(asked)
-    with pytest.raises(NotFoundError) as unready:
-        ask(client, old.model)
-    assert f"tunery import openai --tune {job.id}" in unready.value.message
-    with pytest.raises(NotFoundError, match="does not exist"):
-        ask(server.client(), old.model)  # another project knows nothing of it
+        with pytest.raises(NotFoundError, match="does not exist"):
+            ask(server.client(), asked)  # another project knows nothing of it
+    assert old.model not in [one.id for one in client.models.list()]
+    with pytest.raises(BadRequestError, match="imported without its weights"):
+        client.fine_tuning.jobs.create(model=old.model, training_file=old.training.id)
 
-    # Trained anew, it answers to its old name, and to a new one.
-    tune = (*command, "--project", project, "--tune", "all", "--base", f"{OLD_BASE}=tiny")
+
+@pytest.fixture(scope="module")
+def retrained(moved: Moved, server: Server, old: Tuned) -> str:
+    """Return the new job that trains the old model anew; it has been asked for twice."""
+    client = moved.client
+    tune = (*moved.command, "--tune", "all", "--base", f"{OLD_BASE}=tiny")
     planned = server.tunery(*tune, "--plan")
     assert planned.returncode == 0, planned.stderr
-    assert "$" in planned.stdout
+    assert f"{old.job.id}  {OLD_BASE}  tiny" in planned.stdout
+    assert len(client.fine_tuning.jobs.list().data) == 2
     for _ in range(2):  # asked for twice, it is done once
         done = server.tunery(*tune, "--hyperparameters", "kept", "--yes")
         assert done.returncode == 0, done.stderr
     jobs = client.fine_tuning.jobs.list().data
     assert len(jobs) == 3
-    new = jobs[0]
+    tuned_model(client, jobs[0].id)
+    return jobs[0].id
+
+
+def test_the_old_name_answers_once_it_is_trained_anew(
+    moved: Moved, retrained: str, server: Server, old: Tuned
+) -> None:
+    client = moved.client
+    new = client.fine_tuning.jobs.retrieve(retrained)
     assert (new.model, new.seed, new.training_file) == ("tiny", 11, old.training.id)
-    name = tuned_model(client, new.id)
-    assert name.startswith("ft:tiny:") and ":support:" in name
-    assert ask(client, old.model) == ask(client, name)
-    model = client.models.retrieve(old.model)
-    assert model.id == old.model
+    assert (new.model_extra or {})["tunery"] == {"imported_from": None, "replaces": old.model}
+    name = new.fine_tuned_model or ""
+    assert name.startswith("ft:tiny:")
+    assert ":support:" in name
+    answer = ask(client, name)
+    assert ask(client, old.model) == answer
+    assert batch_answer(client, old.model) == answer
+    assert client.models.retrieve(old.model).id == old.model
     assert old.model in [one.id for one in client.models.list()]
-    assert client.fine_tuning.jobs.retrieve(old.job.id).status == "succeeded"
-    assert client.fine_tuning.jobs.retrieve(new.id).model_extra is not None
-    origin = client.fine_tuning.jobs.retrieve(new.id).model_extra or {}
-    assert origin["tunery"] == {"imported_from": None, "replaces": old.model}
+    was = client.fine_tuning.jobs.retrieve(old.job.id)
+    assert (was.status, was.finished_at) == ("succeeded", old.job.finished_at)
     with pytest.raises(NotFoundError, match="does not exist"):
         ask(server.client(), old.model)
-    with pytest.raises(NotFoundError, match="earlier checkpoint"):
-        ask(client, checkpoints[-1].fine_tuned_model_checkpoint)
-    assert batch_answer(client, old.model) == ask(client, name)
-    assert {verb for verb, _ in quirks.seen} == {"GET"}
+
+
+def test_recorded_prompts_agree_with_the_model_that_learned_them(
+    moved: Moved, retrained: str, server: Server, old: Tuned, tmp_path: Path
+) -> None:
+    assert retrained
+    prompts, told = tmp_path / "prompts.jsonl", tmp_path / "told.json"
+    prompts.write_bytes(chat_lines(4) + b"\n" + chat_lines(1, answer="no"))
+    key = tmp_path / "key"
+    key.write_text(moved.client.api_key)
+    done = server.tunery(
+        *("replay", prompts, "--old", old.model, "--new-api-key-file", key, "--json", told)
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(told.read_text())
+    assert [one["old"] for one in result["prompts"]] == ["yes"] * 4 + ["no"]
+    assert result["prompts"][0]["new"] == ask(moved.client, old.model, "ask 000", 2048)
+    assert result["agreement"]["compared"] == 5
+    assert "5 of 5 prompts compared" in done.stdout
+
+
+def test_old_and_new_are_both_asked_and_what_the_old_says_is_recorded(
+    moved: Moved, server: Server, source: Server, old: Tuned, tmp_path: Path
+) -> None:
+    prompts, record = tmp_path / "prompts.jsonl", tmp_path / "record.jsonl"
+    body = {"messages": [{"role": "user", "content": "ask 003"}], "max_tokens": 8}
+    prompts.write_text(json.dumps(body) + "\n")
+    key = tmp_path / "key"
+    key.write_text(source.env["OPENAI_API_KEY"])
+    old_place = ("--base-url", f"{source.url}/v1", "--api-key-file", str(key), "--old", old.model)
+    lacking = server.tunery("replay", prompts, *old_place, "--new", "tiny")
+    assert lacking.returncode == 1
+    assert "Prompt 1 has no recorded answer" in lacking.stderr
+    asked = ("--ask-old", "--new", "tiny", "--record", str(record))
+    done = server.tunery("replay", prompts, *old_place, *asked)
+    assert done.returncode == 0, done.stderr
+    line = json.loads(record.read_text())
+    assert line["answer"] == ask(source.client(), old.model, "ask 003")
+    # The old one may go now: what it said stands for it.
+    again = server.tunery("replay", record, "--new", "tiny")
+    assert again.returncode == 0, again.stderr
+    assert again.stdout == done.stdout
+
+
+def test_completions_that_are_stored_there_are_replayed(
+    moved: Moved, server: Server, source: Server, old: Tuned, tmp_path: Path
+) -> None:
+    there = source.client()
+    asked: Any = [{"role": "system", "content": "Short."}, {"role": "user", "content": "ask 004"}]
+    made = there.chat.completions.create(
+        model=old.model, messages=asked, store=True, temperature=0, max_tokens=8
+    )
+    key, record = tmp_path / "key", tmp_path / "record.jsonl"
+    key.write_text(source.env["OPENAI_API_KEY"])
+    with proxy(source.url) as quirks:
+        place = ("--base-url", quirks.url, "--api-key-file", str(key), "--old", old.model)
+        done = server.tunery("replay", "--stored", *place, "--only-record", "--record", record)
+        assert done.returncode == 0, done.stderr
+        assert {verb for verb, _ in quirks.seen} == {"GET"}
+    (line,) = [json.loads(one) for one in record.read_text().splitlines()]
+    assert line["answer"] == made.choices[0].message.content
+    assert line["body"]["messages"] == asked
 
 
 def batch_answer(client: OpenAI, model: str) -> str:

@@ -34,8 +34,8 @@ def open_source(
     from tunery.outgoing.openai import OPENAI, OpenAISource
 
     keys = SourceKeys()
-    key = _secret(key_file, keys.openai_api_key)
-    admin = _secret(admin_key_file, keys.openai_admin_key)
+    key = read_key(key_file, keys.openai_api_key)
+    admin = read_key(admin_key_file, keys.openai_admin_key)
     if key is None:
         fail(
             f"No key for {base_url}: set OPENAI_API_KEY, or write it into a file and give"
@@ -51,7 +51,8 @@ def open_source(
     return OpenAISource(base_url, key, admin)
 
 
-def _secret(path: Path | None, default: SecretStr | None) -> str | None:
+def read_key(path: Path | None, default: SecretStr | None) -> str | None:
+    """Return the key in a file, else the default; end with a line where that is none."""
     if path is None:
         text = None if default is None else default.get_secret_value()
     else:

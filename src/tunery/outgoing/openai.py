@@ -5,7 +5,6 @@ asks for, else after 0.5 s and twice as long each time. The key goes into a head
 """
 
 import contextlib
-import email.utils
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -24,15 +23,13 @@ from tunery.domain.imports import (
 )
 from tunery.domain.jobs import Checkpoint, LogEntry
 from tunery.outgoing import openai_objects as objects
+from tunery.outgoing.retrying import TRIES, may_pass, wait_s
 
 OPENAI = "https://api.openai.com/v1"
-TRIES = 8
-_FIRST_WAIT_S, _MAX_WAIT_S, _MAX_ASKED_S = 0.5, 8.0, 120.0
 _TIMEOUT = httpx2.Timeout(60.0, connect=15.0)
 _PAGE = 100
 _FILES_PAGE = 1000
 _USAGE_DAYS = 31  # the most of a page
-_AGAIN = frozenset({408, 409, 429})
 _REFUSALS = (401, 403)
 
 
@@ -48,7 +45,7 @@ class OpenAISource:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._base_url = base_url.rstrip("/")
-        self._key = api_key
+        self.key = api_key
         self._admin_key = admin_key
         self._sleep = sleep
         self._client = httpx2.Client(timeout=_TIMEOUT, follow_redirects=True)
@@ -178,16 +175,16 @@ class OpenAISource:
                 why = "no JSON"
             finally:
                 response.close()
-            self._wait(attempt, None)
+            self._sleep(wait_s(attempt, None))
         raise Unavailable(f"{self._url(path)} answered {TRIES} times, the last time with {why}.")
 
     def _open(self, path: str, query: Mapping[str, Any], *, admin: bool = False) -> httpx2.Response:
         """Return an answer that is well, its body unread; try again what may pass."""
-        key = (self._admin_key or self._key) if admin else self._key
+        key = (self._admin_key or self.key) if admin else self.key
         headers = {"authorization": f"Bearer {key}", "user-agent": "tunery"}
         why = ""
         for attempt in range(TRIES):
-            asked: float | None = None
+            asked: Mapping[str, str] | None = None
             try:
                 request = self._client.build_request(
                     "GET", self._url(path), params=query, headers=headers
@@ -206,11 +203,11 @@ class OpenAISource:
                     raise SourceRefused(f"{self._url(path)} refused the key ({status}): {told}")
                 if status == 404:
                     raise NotFound(f"{self._url(path)} is not there: {told}")
-                if status < 500 and status not in _AGAIN:
+                if not may_pass(status):
                     raise SourceRefused(f"{self._url(path)} answered {status}: {told}")
-                why, asked = f"{status}: {told}", _retry_after(response.headers)
+                why, asked = f"{status}: {told}", response.headers
             if attempt + 1 < TRIES:
-                self._wait(attempt, asked)
+                self._sleep(wait_s(attempt, asked))
         raise Unavailable(
             f"{self._url(path)} did not answer in {TRIES} tries; the last one: {why}. Run this"
             " again later: it goes on where it stopped."
@@ -218,10 +215,6 @@ class OpenAISource:
 
     def _url(self, path: str) -> str:
         return f"{self._base_url}/{path}"
-
-    def _wait(self, attempt: int, asked_s: float | None) -> None:
-        backoff = min(_MAX_WAIT_S, _FIRST_WAIT_S * 2**attempt)
-        self._sleep(backoff if asked_s is None else min(asked_s, _MAX_ASKED_S))
 
 
 def _chunks(response: httpx2.Response) -> Iterator[bytes]:
@@ -241,14 +234,3 @@ def _message(response: httpx2.Response) -> str:
     finally:
         response.close()
     return " ".join(text.split())[:300]
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that the service asks to wait: in either header, as number or date."""
-    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        with contextlib.suppress(KeyError, ValueError):
-            return max(0.0, float(headers[name]) / unit)
-    with contextlib.suppress(KeyError, ValueError, TypeError):
-        date = email.utils.parsedate_to_datetime(headers["retry-after"])
-        return max(0.0, date.timestamp() - time.time())
-    return None
