@@ -71,6 +71,7 @@ def from_openai(
     It can be stopped and run again at any time: what is here already is left as it is.
     """
     from tunery.services import accounts
+    from tunery.services.retraining import waiting_models
     from tunery.wiring.storage import open_existing_database
 
     settings = load_settings(data=data)
@@ -91,6 +92,8 @@ def from_openai(
         trained = _train(
             database, settings, tenant, tune, choice, to_come=to_come, plan=plan, yes=yes
         )
+        if tune is None and not plan:
+            pages.print_waiting(waiting_models(database, tenant))
         if json is not None:
             json.write_bytes(pages.as_json(found, brought, trained))
     if plan:

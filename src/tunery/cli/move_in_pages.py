@@ -57,7 +57,8 @@ def duration(seconds: float) -> str:
 
 def print_plan(plan: "Plan", tenant: "Tenant") -> None:
     """Print what is there, what comes, and what does not."""
-    line(f"From {plan.source} into project {tenant.project_id} ({tenant.organization_slug})\n")
+    line(f"From {plan.source} into project {tenant.project_id} ({tenant.organization_slug})")
+    out.print()
     moving = f"{len(plan.jobs)} jobs, {len(plan.files)} files ({size(plan.size_bytes)})"
     out.print(f"there         {len(plan.models)} tuned models")
     out.print(f"move in       {moving}")
@@ -96,6 +97,12 @@ def _print_usage(plan: "Plan") -> None:
     print_table(("model", "requests", "tokens in", "tokens out"), rows or [("-", "0", "0", "0")])
 
 
+def print_waiting(count: int) -> None:
+    """Say what is left to do until every old name answers."""
+    if count:
+        out.print(f"{count} imported model(s) do not answer yet; --tune all trains them anew.")
+
+
 def print_retraining(planned: "list[Retraining]") -> None:
     """Print what training anew takes, in tokens, dollars of this service's prices, and time."""
     out.print()
@@ -109,7 +116,7 @@ def print_retraining(planned: "list[Retraining]") -> None:
         rows.append(
             (one.job.id, one.job.model, one.base.name, tokens, cost, _time(one, one.base), "ready")
         )
-    head = ("job", "old base", "new base", "tokens x epochs", "price", "time", "")
+    head = ("job", "old base", "new base", "tokens x epochs", "price here", "time", "")
     print_table(head, [tuple(map(plain, row)) for row in rows])
     for one in planned:
         if one.why:

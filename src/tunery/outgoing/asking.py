@@ -9,7 +9,7 @@ import orjson
 
 from tunery.datasets.likeness import answer_text
 from tunery.domain.errors import TuneryError, Unavailable
-from tunery.outgoing.retrying import TRIES, may_pass, wait_s
+from tunery.outgoing.retrying import TRIES, may_pass, told, wait_s
 
 _TIMEOUT = httpx2.Timeout(600.0, connect=15.0)  # an answer may be long in the making
 
@@ -41,7 +41,7 @@ class Asker:
         headers = {"authorization": f"Bearer {self._key}", "content-type": "application/json"}
         why = ""
         for attempt in range(TRIES):
-            told: Mapping[str, str] | None = None
+            asked: Mapping[str, str] | None = None
             try:
                 response = self._client.post(self._url, content=content, headers=headers)
             except httpx2.TransportError as error:
@@ -49,11 +49,12 @@ class Asker:
             else:
                 if response.status_code == 200:
                     return self._answer(response)
-                why, told = f"{response.status_code}: {self._message(response)}", response.headers
+                message = told(response.content).replace(self._key, "***")
+                why, asked = f"{response.status_code}: {message}", response.headers
                 if not may_pass(response.status_code):
                     raise TuneryError(f"{self._model}: {why}")
             if attempt + 1 < TRIES:
-                self._sleep(wait_s(attempt, told))
+                self._sleep(wait_s(attempt, asked))
         raise Unavailable(f"{self._model} did not answer in {TRIES} tries; the last one: {why}")
 
     def _answer(self, response: httpx2.Response) -> str:
@@ -61,10 +62,3 @@ class Asker:
             return answer_text(orjson.loads(response.content)["choices"][0]["message"])
         except (orjson.JSONDecodeError, KeyError, IndexError, TypeError, AttributeError):
             raise TuneryError(f"{self._model} answered with no chat completion.") from None
-
-    def _message(self, response: httpx2.Response) -> str:
-        try:
-            text = str(orjson.loads(response.content)["error"]["message"])
-        except (orjson.JSONDecodeError, KeyError, TypeError):
-            text = "no message"
-        return " ".join(text.split())[:300].replace(self._key, "***")

@@ -23,7 +23,7 @@ from tunery.domain.imports import (
 )
 from tunery.domain.jobs import Checkpoint, LogEntry
 from tunery.outgoing import openai_objects as objects
-from tunery.outgoing.retrying import TRIES, may_pass, wait_s
+from tunery.outgoing.retrying import TRIES, may_pass, told, wait_s
 
 OPENAI = "https://api.openai.com/v1"
 _TIMEOUT = httpx2.Timeout(60.0, connect=15.0)
@@ -83,8 +83,11 @@ class OpenAISource:
         return [one for one in found if one is not None][::-1]
 
     def files(self) -> Sequence[SourceFile]:
-        """Return every file, oldest first."""
-        return [objects.file_of(one) for one in self._pages("files", _FILES_PAGE)][::-1]
+        """Return every file, oldest first; one whose id can be none is no file."""
+        newest_first = self._pages("files", _FILES_PAGE)
+        return [objects.file_of(one) for one in newest_first if objects.valid_id(one.get("id"))][
+            ::-1
+        ]
 
     def file(self, file_id: str) -> SourceFile | None:
         """Return a file, if it is still there."""
@@ -198,14 +201,14 @@ class OpenAISource:
                 status = response.status_code
                 if status == 200:
                     return response
-                told = _message(response).replace(key, "***")
+                message = _message(response).replace(key, "***")
                 if status in _REFUSALS:
-                    raise SourceRefused(f"{self._url(path)} refused the key ({status}): {told}")
+                    raise SourceRefused(f"{self._url(path)} refused the key ({status}): {message}")
                 if status == 404:
-                    raise NotFound(f"{self._url(path)} is not there: {told}")
+                    raise NotFound(f"{self._url(path)} is not there: {message}")
                 if not may_pass(status):
-                    raise SourceRefused(f"{self._url(path)} answered {status}: {told}")
-                why, asked = f"{status}: {told}", response.headers
+                    raise SourceRefused(f"{self._url(path)} answered {status}: {message}")
+                why, asked = f"{status}: {message}", response.headers
             if attempt + 1 < TRIES:
                 self._sleep(wait_s(attempt, asked))
         raise Unavailable(
@@ -227,10 +230,8 @@ def _chunks(response: httpx2.Response) -> Iterator[bytes]:
 def _message(response: httpx2.Response) -> str:
     """Return what an error says, in one line."""
     try:
-        value = orjson.loads(b"".join(_chunks(response)))
-        text = str(value["error"]["message"])
-    except (BrokenOff, orjson.JSONDecodeError, KeyError, TypeError):
-        text = "no message"
+        return told(b"".join(_chunks(response)))
+    except BrokenOff:
+        return told(b"")
     finally:
         response.close()
-    return " ".join(text.split())[:300]

@@ -1,9 +1,11 @@
-"""When a request to a service of OpenAI's kind is made again, and after how long."""
+"""When a request to a service of OpenAI's kind is made again, how soon, and what it was told."""
 
 import contextlib
 import email.utils
 import time
 from collections.abc import Mapping
+
+import orjson
 
 TRIES = 8
 _FIRST_WAIT_S, _MAX_WAIT_S, _MAX_ASKED_S = 0.5, 8.0, 120.0
@@ -13,6 +15,16 @@ _AGAIN = frozenset({408, 409, 429})
 def may_pass(status: int) -> bool:
     """Return whether the same request may be answered another time, as OpenAI's client has it."""
     return status in _AGAIN or status >= 500
+
+
+def told(body: bytes) -> str:
+    """Return what an error's body says: one line, with nothing in it that moves a cursor."""
+    try:
+        text = str(orjson.loads(body)["error"]["message"])
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        text = "no message"
+    line = " ".join(text.split())[:300]
+    return "".join(one if one.isprintable() else "?" for one in line)
 
 
 def wait_s(attempt: int, headers: Mapping[str, str] | None) -> float:

@@ -106,6 +106,15 @@ def plan_retraining(
     return [_planned(database, blobs, directory, renderers, tenant, job, choice) for job in wanted]
 
 
+def waiting_models(database: Database, tenant: Tenant) -> int:
+    """Return how many imported models no job has begun to train anew."""
+    with database.read() as tx:
+        names = [job.fine_tuned_model for job in tx.jobs(tenant).imported()]
+        return sum(
+            not taken_over(latest_successor(tx, tenant, name)) for name in names if name is not None
+        )
+
+
 def start_retraining(
     database: Database, directory: ModelDirectory, tenant: Tenant, one: Retraining, choice: Choice
 ) -> tuple[Job, bool]:
@@ -230,8 +239,9 @@ def _account(
 ) -> Account | str:
     """Return what will be learned of a training file, or what keeps it from being trained on."""
     report = check_file(blobs.stream(blob_key))
-    if any(image in error.message for error in report.errors for image in _IMAGES):
-        return f"it has images, and no base here sees: {report.summary()[:200]}"
+    images = [e.line for e in report.errors if any(image in e.message for image in _IMAGES)]
+    if images:
+        return f"it has images (first in line {images[0]}), and no base here can see"
     if report.error_count:
         return f"{report.error_count} of {report.examples} lines cannot be used:" + (
             f" {report.summary()[:300]}"

@@ -168,6 +168,18 @@ def test_a_refused_key_is_told_once_and_not_shown() -> None:
     assert running.asked == [("GET", "/v1/models", f"Bearer {KEY}")]
 
 
+def test_what_a_service_says_moves_no_cursor_and_is_one_line() -> None:
+    said = {"error": {"message": "a\x1b[2Jb\n  c"}}
+    with reading(Reply(said, 400)) as (source, _, _), pytest.raises(SourceRefused) as refused:
+        source.models()
+    assert refused.value.message.endswith("answered 400: a?[2Jb c")
+
+
+def test_an_id_that_could_lead_elsewhere_is_no_file() -> None:
+    with reading(page("file-1", "../secret", has_more=False)) as (source, _, _):
+        assert [file.id for file in source.files()] == ["file-1"]
+
+
 def test_the_key_does_not_go_where_a_redirection_leads() -> None:
     with service(Reply({"data": []})) as elsewhere:
         to = Reply({}, 302, {"location": f"{elsewhere.url}/models"})

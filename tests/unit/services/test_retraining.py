@@ -31,6 +31,7 @@ from tunery.services.retraining import (
     Standing,
     plan_retraining,
     start_retraining,
+    waiting_models,
 )
 from tunery.storage.blobs import LocalBlobStore
 from tunery.storage.database import Database
@@ -157,7 +158,7 @@ IMAGE = chat_line().replace(
 @pytest.mark.parametrize(
     ("data", "changes", "why"),
     [
-        (IMAGE * 12, {}, "it has images, and no base here sees"),
+        (IMAGE * 12, {}, r"it has images \(first in line 1\), and no base here can see"),
         (chat_lines(9), {}, "it has 9 example.s.; needed are 10"),
         (b"[]\n" * 12, {}, "12 of 12 lines cannot be used"),
         (chat_lines(12), {"method": "dpo"}, "fine-tune-chat format, which is not for dpo"),
@@ -209,8 +210,10 @@ def test_it_is_begun_once_with_what_the_old_job_had(
 ) -> None:
     old = add(database, blobs, chat_lines(12))
     (one,) = plan()
+    assert waiting_models(database, OURS) == 1
     job, new = start_retraining(database, directory, OURS, one, Choice({}))
     assert new
+    assert waiting_models(database, OURS) == 0
     assert (job.replaces, job.model, job.base) == (MODEL, "tiny", "tiny")
     assert (job.suffix, job.seed, job.metadata) == ("support", 11, {"team": "blue"})
     assert job.requested == RequestedHyperparameters()  # chosen for this base
