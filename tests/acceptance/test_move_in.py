@@ -417,7 +417,14 @@ def test_recorded_prompts_agree_with_the_model_that_learned_them(
 ) -> None:
     assert retrained
     prompts, told = tmp_path / "prompts.jsonl", tmp_path / "told.json"
-    prompts.write_bytes(chat_lines(4) + b"\n" + chat_lines(1, answer="no"))
+    lines = [
+        {
+            "body": {"messages": [{"role": "user", "content": question}], "max_tokens": 8},
+            "answer": text,
+        }
+        for question, text in (("ask 000", "yes"), ("ask 001", "yes"), ("ask 002", "no"))
+    ]
+    prompts.write_text("\n".join(map(json.dumps, lines)))
     key = tmp_path / "key"
     key.write_text(moved.client.api_key)
     done = server.tunery(
@@ -425,10 +432,10 @@ def test_recorded_prompts_agree_with_the_model_that_learned_them(
     )
     assert done.returncode == 0, done.stderr
     result = json.loads(told.read_text())
-    assert [one["old"] for one in result["prompts"]] == ["yes"] * 4 + ["no"]
-    assert result["prompts"][0]["new"] == ask(moved.client, old.model, "ask 000", 2048)
-    assert result["agreement"]["compared"] == 5
-    assert "5 of 5 prompts compared" in done.stdout
+    assert [one["old"] for one in result["prompts"]] == ["yes", "yes", "no"]
+    assert result["prompts"][0]["new"] == ask(moved.client, old.model, "ask 000")
+    assert result["agreement"]["compared"] == 3
+    assert "3 of 3 prompts compared" in done.stdout
 
 
 def test_old_and_new_are_both_asked_and_what_the_old_says_is_recorded(

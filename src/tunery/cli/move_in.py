@@ -1,6 +1,7 @@
 """tunery import openai: look, move in, train anew under the old names."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -173,6 +174,9 @@ def _train(
         out.print("\nWhat training anew takes is told once the jobs and their files are here.")
         ids = None if ids is None else [one for one in ids if one not in to_come]
     directory = open_directory(settings)
+    bases = directory.catalogue.all()
+    if bases and directory.default not in [one.name for one in bases]:
+        directory = replace(directory, default=bases[0].name)  # `tunery up --model` has another one
     with err.status("Counting tokens ..."):
         planned = plan_retraining(
             database, open_blobs(settings), directory, renderer_of, tenant, ids, choice
