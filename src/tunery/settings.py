@@ -166,6 +166,15 @@ class WebhookSettings(BaseModel):
     )
 
 
+class SourceKeys(BaseSettings):
+    """The user's own keys at OpenAI, under the names that OpenAI's clients read them from."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore")
+
+    openai_api_key: SecretStr | None = None
+    openai_admin_key: SecretStr | None = None
+
+
 class Settings(BaseSettings):
     """The service's settings. Defaults run everything on one machine, on loopback."""
 

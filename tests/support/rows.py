@@ -178,7 +178,9 @@ def an_epoch(step: int, job_id: str = "ftjob-1") -> EpochCheckpoint:
 def a_checkpoint(step: int, job_id: str = "ftjob-1") -> Checkpoint:
     """Return a published checkpoint."""
     name = f"ft:tiny:acme::{step:08d}"
-    return Checkpoint(f"ftckpt_{step}", job_id, step, name, some_metrics(step), 1_700_000_000)
+    return Checkpoint(
+        f"ftckpt_{step}", job_id, step, name, some_metrics(step).told(), 1_700_000_000
+    )
 
 
 def a_model(name: str = "ft:tiny:acme::aaaaaaaa", **changes: Any) -> TunedModel:

@@ -1,5 +1,6 @@
 """A fine-tuning job: its record, its states, and the only way from one state to the next."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
@@ -128,7 +129,7 @@ class Job:
     id: str
     model: str  # the name that was asked for: an alias, a base, or a tuned model
     base: str  # the base it stands for, pinned when the job was created
-    base_digest: str
+    base_digest: str  # empty where no base of ours stands behind it: the job was imported
     parent_model: str | None  # the tuned model that training starts from
     training_file: str
     validation_file: str | None
@@ -148,6 +149,8 @@ class Job:
     integrations: tuple[WandbIntegration, ...] = ()
     method: TrainingMethod = TrainingMethod.SUPERVISED
     estimated_finish: int | None = None  # as its run saw it last
+    imported_from: str | None = None  # the URL of the service that carried it out, not this one
+    replaces: str | None = None  # the imported model whose name its own model takes over
 
     def run_id(self, number: int) -> str:
         """Return the id of the run that the integration of this number, from 0, makes."""
@@ -161,7 +164,7 @@ class LogEntry:
     id: str
     created_at: int
     level: Literal["info", "warn", "error"]
-    kind: Literal["message", "metrics"]
+    kind: Literal["message", "metrics", "moderation_checks"]  # the last is OpenAI's alone
     message: str
     data: dict[str, Any] | None
 
@@ -250,5 +253,5 @@ class Checkpoint:
     job_id: str
     step: int
     model_name: str
-    metrics: StepMetrics
+    metrics: Mapping[str, float]  # those of its step that there are
     created_at: int

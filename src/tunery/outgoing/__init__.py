@@ -1,1 +1,4 @@
-"""Requests to addresses that tenants gave: checked, pinned, bounded. Knows no tenant."""
+"""Requests to addresses that tenants or the operator gave. Knows no tenant.
+
+Those that tenants gave are checked and pinned; all are bounded.
+"""

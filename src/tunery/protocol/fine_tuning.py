@@ -160,6 +160,13 @@ class IntegrationBody(Response):
     wandb: WandbBody
 
 
+class JobOrigin(Response):
+    """What a job has to do with another service: an addition of ours to OpenAI's object."""
+
+    imported_from: str | None
+    replaces: str | None
+
+
 class FineTuningJob(Response):
     """A job."""
 
@@ -183,6 +190,7 @@ class FineTuningJob(Response):
     method: MethodBody
     metadata: dict[str, str] | None
     user_provided_suffix: str | None
+    tunery: Annotated[JobOrigin | None, Field(exclude_if=lambda value: value is None)] = None
 
 
 class FineTuningJobEvent(Response):

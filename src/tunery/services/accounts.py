@@ -11,6 +11,7 @@ from tunery.domain.errors import Forbidden, InvalidRequest, NotFound, Unauthenti
 from tunery.domain.ids import new_id
 from tunery.domain.tenants import Administrator, ApiKey, KeyKind, Tenant
 from tunery.storage.database import Database
+from tunery.storage.transaction import Transaction
 
 _PREFIX = {KeyKind.PROJECT: "sk-tunery-", KeyKind.ADMIN: "sk-tunery-admin-"}
 _SECRET_BYTES = 32
@@ -73,14 +74,23 @@ def create_key(
 ) -> NewKey:
     """Make a key for a project, the first one unless `project_id` names another."""
     with database.write() as tx:
-        tenant = (
-            tx.accounts.first_tenant() if project_id is None else tx.accounts.tenant(project_id)
-        )
-        if tenant is None:
-            raise NotFound(f"There is no project {project_id or 'yet; run tunery up first'}.")
+        tenant = _project(tx, project_id)
         new = _new_key(pepper, tenant, kind, name)
         tx.accounts.add_key(new.key, secret_hmac(pepper, new.secret))
     return new
+
+
+def find_project(database: Database, project_id: str | None) -> Tenant:
+    """Return a project, the first one unless `project_id` names another; raise NotFound."""
+    with database.read() as tx:
+        return _project(tx, project_id)
+
+
+def _project(tx: Transaction, project_id: str | None) -> Tenant:
+    tenant = tx.accounts.first_tenant() if project_id is None else tx.accounts.tenant(project_id)
+    if tenant is None:
+        raise NotFound(f"There is no project {project_id or 'yet; run tunery up first'}.")
+    return tenant
 
 
 def list_keys(database: Database) -> list[ApiKey]:

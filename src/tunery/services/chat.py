@@ -17,7 +17,6 @@ from tunery.domain.tenants import Tenant
 from tunery.domain.usage import UsageKind
 from tunery.services.answers import Options, PreparedAnswer, generations_of
 from tunery.services.known_models import KnownModels
-from tunery.services.models import not_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,7 @@ def prepare_chat(
     """Find the model and render the conversation; all that can be refused is refused here."""
     model = models.find(tenant, request.model)
     if model is None:
-        raise not_for(models.directory, request.model, "a chat", request.endpoint)
+        raise models.refusal(tenant, request.model, "a chat", request.endpoint)
     renderer = renderers(model.base)
     context = min(model.base.context_tokens, engine_context_tokens)
     characters = sum(map(least_length, request.messages))

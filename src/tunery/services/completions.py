@@ -10,7 +10,6 @@ from tunery.domain.tenants import Tenant
 from tunery.domain.usage import UsageKind
 from tunery.services.answers import Options, PreparedAnswer, generations_of
 from tunery.services.known_models import KnownModels
-from tunery.services.models import not_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +32,7 @@ def prepare_completion(
     """Find the model and tokenize the prompts, with no template; refuse what cannot be done."""
     model = models.find(tenant, request.model)
     if model is None:
-        raise not_for(models.directory, request.model, "a completion", "v1/completions")
+        raise models.refusal(tenant, request.model, "a completion", "v1/completions")
     tokenizer = renderers(model.base).tokenizer
     context = min(model.base.context_tokens, engine_context_tokens)
     prompts = []

@@ -27,6 +27,7 @@ from tunery.domain.once import OnceKey
 from tunery.domain.tasks import TaskKind
 from tunery.domain.tenants import Tenant
 from tunery.domain.webhooks import EventType
+from tunery.services.imported_models import awaited
 from tunery.services.models import ModelDirectory
 from tunery.services.webhooks import emit
 from tunery.storage.database import Database
@@ -47,6 +48,7 @@ class JobRequest:
     metadata: dict[str, str] | None
     integrations: tuple[WandbIntegration, ...] = ()
     method: TrainingMethod = TrainingMethod.SUPERVISED
+    replaces: str | None = None  # the imported model whose name the result takes over
 
 
 def create_job(
@@ -57,57 +59,73 @@ def create_job(
     once: OnceKey | None = None,
 ) -> Job:
     """Accept a job; its files are checked by the worker. Raises AlreadyDone under a known key."""
-    if request.suffix is not None:
-        check_suffix(request.suffix)
     job_id, now = new_id("ftjob-"), int(time.time())
     with database.write() as tx:
         tx.once(tenant).record(once, job_id, now)
-        model = directory.find(tx, tenant, request.model)
-        if model is None:
-            raise InvalidRequest(
-                f"Model {request.model[:200]} is not available for fine-tuning or does not exist.",
-                code="model_not_available",
-            )
-        if model.granted:
-            raise InvalidRequest(
-                f"Model {request.model[:200]} belongs to another project, which shares it for"
-                " inference; only that project can fine-tune from it.",
-                code="model_not_available",
-            )
-        _require_training_file(tx, tenant, request.training_file, "training_file")
-        if request.validation_file is not None:
-            _require_training_file(tx, tenant, request.validation_file, "validation_file")
-        job = Job(
-            id=job_id,
-            model=request.model,
-            base=model.base.name,
-            base_digest=model.base.digest,
-            parent_model=None if model.tuned is None else model.tuned.name,
-            training_file=request.training_file,
-            validation_file=request.validation_file,
-            suffix=request.suffix,
-            seed=secrets.randbelow(2**31) if request.seed is None else request.seed,
-            requested=request.hyperparameters,
-            resolved=None,
-            metadata=request.metadata,
-            status=JobStatus.VALIDATING_FILES,
-            error=None,
-            trained_tokens=None,
-            fine_tuned_model=None,
-            result_files=(),
-            created_at=now,
-            started_at=None,
-            finished_at=None,
-            integrations=request.integrations,
-            method=request.method,
+        return accept_job(tx, directory, tenant, request, job_id, now)
+
+
+def accept_job(
+    tx: Transaction,
+    directory: ModelDirectory,
+    tenant: Tenant,
+    request: JobRequest,
+    job_id: str,
+    now: int,
+) -> Job:
+    """Accept a job in a transaction that has more to do."""
+    if request.suffix is not None:
+        check_suffix(request.suffix)
+    model = directory.find(tx, tenant, request.model)
+    if model is None:
+        imported = awaited(tx, tenant, request.model)
+        raise InvalidRequest(
+            f"Model {request.model[:200]} is not available for fine-tuning or does not exist."
+            if imported is None
+            else imported.message,
+            code="model_not_available",
         )
-        tx.jobs(tenant).add(job)
-        log(tx, tenant, job.id, f"Created fine-tuning job: {job.id}")
-        files = f"training file: {job.training_file}"
-        if job.validation_file is not None:
-            files += f" and validation file: {job.validation_file}"
-        log(tx, tenant, job.id, f"Validating {files}")
-        tx.queue.add(tenant, TaskKind.PREPARE_JOB, job.id)
+    if model.granted:
+        raise InvalidRequest(
+            f"Model {request.model[:200]} belongs to another project, which shares it for"
+            " inference; only that project can fine-tune from it.",
+            code="model_not_available",
+        )
+    _require_training_file(tx, tenant, request.training_file, "training_file")
+    if request.validation_file is not None:
+        _require_training_file(tx, tenant, request.validation_file, "validation_file")
+    job = Job(
+        id=job_id,
+        model=request.model,
+        base=model.base.name,
+        base_digest=model.base.digest,
+        parent_model=None if model.tuned is None else model.tuned.name,
+        training_file=request.training_file,
+        validation_file=request.validation_file,
+        suffix=request.suffix,
+        seed=secrets.randbelow(2**31) if request.seed is None else request.seed,
+        requested=request.hyperparameters,
+        resolved=None,
+        metadata=request.metadata,
+        status=JobStatus.VALIDATING_FILES,
+        error=None,
+        trained_tokens=None,
+        fine_tuned_model=None,
+        result_files=(),
+        created_at=now,
+        started_at=None,
+        finished_at=None,
+        integrations=request.integrations,
+        method=request.method,
+        replaces=request.replaces,
+    )
+    tx.jobs(tenant).add(job)
+    log(tx, tenant, job.id, f"Created fine-tuning job: {job.id}")
+    files = f"training file: {job.training_file}"
+    if job.validation_file is not None:
+        files += f" and validation file: {job.validation_file}"
+    log(tx, tenant, job.id, f"Validating {files}")
+    tx.queue.add(tenant, TaskKind.PREPARE_JOB, job.id)
     return job
 
 

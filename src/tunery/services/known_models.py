@@ -3,8 +3,10 @@
 import time
 from collections.abc import Callable
 
+from tunery.domain.errors import NotFound
 from tunery.domain.tenants import Tenant
-from tunery.services.models import ModelDirectory, NamedModel
+from tunery.services.imported_models import awaited
+from tunery.services.models import ModelDirectory, NamedModel, not_for
 from tunery.storage.database import Database
 
 KNOWN_S = 1.0  # what is deleted, or no longer granted, by another process answers no longer
@@ -44,6 +46,12 @@ class KnownModels:
         """Return what stands behind `name` as far as that is remembered."""
         model, until = self._known.get((tenant.project_id, name), (None, 0.0))
         return model if model is not None and self._clock() < until else None
+
+    def refusal(self, tenant: Tenant, name: str, kind: str, endpoint: str) -> NotFound:
+        """Return the error for a name that no model of this kind has for this tenant."""
+        with self._database.read() as tx:
+            waiting = awaited(tx, tenant, name)
+        return waiting or not_for(self.directory, name, kind, endpoint)
 
     def forget(self) -> None:
         """Look every name up anew: something has been deleted, or is no longer granted."""

@@ -9,6 +9,7 @@ from tunery.domain.errors import Forbidden, NotFound, TuneryError, Unavailable
 from tunery.domain.models import BaseModel, TunedModel, fingerprint
 from tunery.domain.ports.blobs import BlobStore
 from tunery.domain.tenants import Tenant
+from tunery.services.imported_models import awaited
 from tunery.storage.catalogue import Catalogue, missing_files
 from tunery.storage.database import Database
 from tunery.storage.transaction import Transaction
@@ -130,8 +131,9 @@ def get_model(
     """Return a model by name."""
     with database.read() as tx:
         found = directory.find(tx, tenant, name)
+        waiting = awaited(tx, tenant, name) if found is None else None
     if found is None:
-        raise unknown_model(name)
+        raise waiting or unknown_model(name)
     return found
 
 
@@ -161,7 +163,7 @@ def delete_model(
     with database.write() as tx:
         found = directory.find(tx, tenant, name)
         if found is None:
-            raise unknown_model(name)
+            raise awaited(tx, tenant, name) or unknown_model(name)
         if found.tuned is None:
             raise Forbidden(f"The model `{name[:200]}` is a base model; only tuned ones are yours.")
         if found.granted:

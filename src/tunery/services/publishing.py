@@ -224,6 +224,7 @@ def _register(
     results_key = f"{tenant.project_id}/files/{results_id}"
     blobs.put(results_key, results)
     now = int(time.time())
+    outdated: Adapter | None = None
     with database.write() as tx:
         tx.queue.finish(task)
         job = find_job(tx, tenant, task.subject)
@@ -244,6 +245,8 @@ def _register(
             f" {proof.tokens} tokens",
         )
         log(tx, tenant, job.id, f"New fine-tuned model created: {names[-1]}")
+        if job.replaces is not None:
+            outdated = _take_over(tx, task, job, job.replaces, checkpoints[-1].adapter, now)
         log(tx, tenant, job.id, "The job has successfully completed")
         tx.files(tenant).add(
             StoredFile(
@@ -281,6 +284,24 @@ def _register(
             finished_at=now,
         )
         emit(tx, tenant, EventType.JOB_SUCCEEDED, job.id, now)
+    if outdated is not None:
+        blobs.delete_prefix(outdated.key)
+
+
+def _take_over(
+    tx: Transaction, task: Task, job: Job, name: str, adapter: Adapter, now: int
+) -> Adapter | None:
+    """Have the new model answer to an imported one's name; return an adapter that no name has now.
+
+    Where the name was taken over before, the newer model has it from here on.
+    """
+    models = tx.models(task.tenant)
+    model = TunedModel(name, job.id, job.base, job.base_digest, adapter, now)
+    before = models.replace(model)
+    log(tx, task.tenant, job.id, f"Its model answers to {name} from now on")
+    if before is None or models.adapter_in_use(before.adapter):
+        return None
+    return before.adapter
 
 
 def _add_model(
@@ -302,7 +323,7 @@ def _add_model(
             job_id=job.id,
             step=checkpoint.step,
             model_name=name,
-            metrics=checkpoint.metrics,
+            metrics=checkpoint.metrics.told(),
             created_at=now,
         )
     )

@@ -17,7 +17,6 @@ from tunery.domain.tenants import Tenant
 from tunery.services.answers import PreparedAnswer
 from tunery.services.chat import ChatRequest, prepare_chat
 from tunery.services.known_models import KnownModels
-from tunery.services.models import not_for
 from tunery.storage.database import Database
 from tunery.storage.repositories.paging import Order, Page, cut_page
 from tunery.storage.transaction import Transaction
@@ -116,7 +115,7 @@ def count_tokens(
     """Return the tokens of a conversation's prompt; raise ContextTooLong if no context has them."""
     found = models.find(tenant, model)
     if found is None:
-        raise not_for(models.directory, model, "a chat", "v1/responses/input_tokens")
+        raise models.refusal(tenant, model, "a chat", "v1/responses/input_tokens")
     base = found.base
     renderer = renderers(base)
     characters = sum(map(least_length, messages))

@@ -174,6 +174,8 @@ jobs = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("started_at", BigInteger),
     Column("finished_at", BigInteger),
+    Column("imported_from", Text),
+    Column("replaces", Text),
     UniqueConstraint("project_id", "id"),
     Index("ix_jobs_project_id_seq", "project_id", "seq"),
 )

@@ -27,6 +27,7 @@ from tunery.protocol.fine_tuning import (
     Integration,
     IntegrationBody,
     JobErrorBody,
+    JobOrigin,
     MethodBody,
     ResolvedDpoHyperparameters,
     ResolvedHyperparameters,
@@ -127,7 +128,14 @@ def to_wire_job(job: Job, tenant: Tenant) -> FineTuningJob:
         method=method,
         metadata=job.metadata,
         user_provided_suffix=job.suffix,
+        tunery=_to_wire_origin(job),
     )
+
+
+def _to_wire_origin(job: Job) -> JobOrigin | None:
+    if job.imported_from is None and job.replaces is None:
+        return None
+    return JobOrigin(imported_from=job.imported_from, replaces=job.replaces)
 
 
 def _to_wire_method(
@@ -161,7 +169,7 @@ def to_wire_checkpoint(checkpoint: Checkpoint) -> FineTuningJobCheckpoint:
     """Return a checkpoint as OpenAI writes it."""
     metrics = {
         name: value
-        for name, value in asdict(checkpoint.metrics).items()
+        for name, value in checkpoint.metrics.items()
         if name in CheckpointMetrics.model_fields
     }
     return FineTuningJobCheckpoint(

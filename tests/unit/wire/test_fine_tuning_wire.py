@@ -284,7 +284,7 @@ def test_an_event_without_numbers_has_none_to_show() -> None:
 
 
 def test_a_checkpoint_is_written_with_the_metrics_of_its_step() -> None:
-    checkpoint = Checkpoint("ftckpt_1", "ftjob-1", 7, "ft:x:ckpt-step-7", METRICS, 20)
+    checkpoint = Checkpoint("ftckpt_1", "ftjob-1", 7, "ft:x:ckpt-step-7", METRICS.told(), 20)
     assert to_wire_checkpoint(checkpoint).model_dump() == {
         "id": "ftckpt_1",
         "object": "fine_tuning.job.checkpoint",

@@ -65,6 +65,12 @@ class JobRepository:
         row = self._connection.execute(sa.select(jobs).where(*self._is(job_id))).one_or_none()
         return None if row is None else _job(row)
 
+    def lock(self, job_id: str) -> None:
+        """Keep others from changing the job, or from locking it, until the transaction ends."""
+        self._connection.execute(
+            sa.select(jobs.c.seq).where(*self._is(job_id)).with_for_update()
+        ).one_or_none()
+
     def page(
         self, *, metadata: Mapping[str, str] | None, after: str | None, limit: int
     ) -> Page[Job]:
@@ -98,6 +104,53 @@ class JobRepository:
             )
             .limit(1)
         ).scalar_one_or_none()
+
+    def imported_as(self, model_name: str) -> Job | None:
+        """Return the imported job that made a model, or a checkpoint, of this name elsewhere."""
+        of_checkpoint = sa.select(checkpoints.c.job_id).where(
+            checkpoints.c.project_id == self._project_id, checkpoints.c.model_name == model_name
+        )
+        row = self._connection.execute(
+            sa.select(jobs)
+            .where(
+                jobs.c.project_id == self._project_id,
+                jobs.c.imported_from.is_not(None),
+                sa.or_(jobs.c.fine_tuned_model == model_name, jobs.c.id.in_(of_checkpoint)),
+            )
+            .limit(1)
+        ).one_or_none()
+        return None if row is None else _job(row)
+
+    def imported(self) -> Sequence[Job]:
+        """Return every imported job, oldest first."""
+        rows = self._connection.execute(
+            sa.select(jobs)
+            .where(jobs.c.project_id == self._project_id, jobs.c.imported_from.is_not(None))
+            .order_by(jobs.c.seq)
+        )
+        return [_job(row) for row in rows]
+
+    def replacing(self, model_name: str) -> Sequence[Job]:
+        """Return the jobs whose model is to take over this name, oldest first."""
+        rows = self._connection.execute(
+            sa.select(jobs)
+            .where(jobs.c.project_id == self._project_id, jobs.c.replaces == model_name)
+            .order_by(jobs.c.seq)
+        )
+        return [_job(row) for row in rows]
+
+    def ended_on(self, base_digest: str) -> Sequence[Job]:
+        """Return the jobs that were trained here on this base to their end, oldest first."""
+        rows = self._connection.execute(
+            sa.select(jobs)
+            .where(
+                jobs.c.project_id == self._project_id,
+                jobs.c.base_digest == base_digest,
+                jobs.c.status == JobStatus.SUCCEEDED,
+            )
+            .order_by(jobs.c.seq)
+        )
+        return [_job(row) for row in rows]
 
     def advance(self, job: Job, event: JobEvent, **changes: Any) -> None:
         """Move the job on by `event`, with `changes` to its columns: the only way to a new state.
@@ -155,6 +208,11 @@ class JobRepository:
                 data=entry.data,
             )
         )
+
+    def log_all(self, job_id: str, entries: Sequence[LogEntry]) -> None:
+        """Append lines to the job's story, in their order."""
+        for entry in entries:
+            self.log(job_id, entry)
 
     def events(self, job_id: str, *, after: str | None, limit: int) -> Page[LogEntry]:
         """Return a page of the job's events, newest first."""
@@ -255,7 +313,7 @@ class JobRepository:
                 job_id=checkpoint.job_id,
                 step=checkpoint.step,
                 model_name=checkpoint.model_name,
-                metrics=asdict(checkpoint.metrics),
+                metrics=dict(checkpoint.metrics),
                 created_at=checkpoint.created_at,
             )
         )
@@ -277,7 +335,7 @@ class JobRepository:
                     job_id=row.job_id,
                     step=row.step,
                     model_name=row.model_name,
-                    metrics=StepMetrics(**row.metrics),
+                    metrics={k: v for k, v in row.metrics.items() if v is not None},
                     created_at=row.created_at,
                 )
                 for row in rows
@@ -326,6 +384,8 @@ def _job(row: sa.Row[Any]) -> Job:
         integrations=tuple(_wandb(one) for one in row.integrations or ()),
         method=TrainingMethod(row.method),
         estimated_finish=row.estimated_finish,
+        imported_from=row.imported_from,
+        replaces=row.replaces,
     )
 
 

@@ -39,6 +39,14 @@ class ModelRepository:
             )
         )
 
+    def replace(self, model: TunedModel) -> TunedModel | None:
+        """Register a model under a name that may be taken; return what answered to it before."""
+        before = self.get(model.name)
+        if before is not None:
+            self.delete(model.name)
+        self.add(model)
+        return before
+
     def get(self, name: str) -> TunedModel | None:
         """Return a model."""
         wanted = {"project": self._project_id, "model": name}
