@@ -51,21 +51,31 @@ def check_file(chunks: Iterable[bytes]) -> FileReport:
     """
     examples = error_count = 0
     errors: list[LineError] = []
-    expected: LineFormat | None = None
+    checker = LineChecker()
     for line in lines(chunks):
         examples += 1
         try:
-            value = parse_unique(line)
-            found = _format_of(value)
-            expected = expected or found
-            problem = _check_line(value, found, expected)
+            problem = checker.problem_of(parse_unique(line))
         except BadLine as error:
             problem = str(error)
         if problem is not None:
             error_count += 1
             if len(errors) < MAX_LISTED_ERRORS:
                 errors.append(LineError(line.number, problem))
-    return FileReport(examples, tuple(errors), error_count, expected or LineFormat.CHAT)
+    return FileReport(examples, tuple(errors), error_count, checker.expected or LineFormat.CHAT)
+
+
+class LineChecker:
+    """Says what is wrong with one line after another; `expected` is what the first of them was."""
+
+    def __init__(self, expected: LineFormat | None = None) -> None:
+        self.expected = expected
+
+    def problem_of(self, value: dict[str, Any]) -> str | None:
+        """Return what is wrong with a line, or None."""
+        found = _format_of(value)
+        self.expected = self.expected or found
+        return _check_line(value, found, self.expected)
 
 
 def _format_of(value: dict[str, Any]) -> LineFormat | None:
