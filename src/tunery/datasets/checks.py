@@ -23,6 +23,7 @@ _NAMES = {
 }
 _LINE_KEYS = ("messages", "tools", "functions", "parallel_tool_calls")
 _INPUT_KEYS = ("messages", "tools", "parallel_tool_calls")
+_PLAIN_ROLES = ("system", "user", "assistant")
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 _MESSAGE_KEYS: dict[str, tuple[str, ...]] = {
     "system": ("name",),
@@ -79,11 +80,11 @@ class LineChecker:
 
 
 def _format_of(value: dict[str, Any]) -> LineFormat | None:
+    if "messages" in value:
+        return LineFormat.CHAT
     if is_pair(value):
         return LineFormat.COMPLETION
-    if is_preference(value):
-        return LineFormat.PREFERENCE
-    return LineFormat.CHAT if "messages" in value else None
+    return LineFormat.PREFERENCE if is_preference(value) else None
 
 
 def _check_line(
@@ -185,10 +186,23 @@ def _check_messages(value: dict[str, Any]) -> str | None:
     if not isinstance(messages, list) or not messages:
         return "'messages' needs to be a list of at least one message"
     for number, message in enumerate(messages, 1):
+        if _is_plain(message):
+            continue
         problem = _check_message(message) or check_calls(message, value)
         if problem is not None:
             return f"message {number} {problem}"
     return None
+
+
+def _is_plain(message: Any) -> bool:
+    """Whether a message is a role and a text, as most are: nothing can be wrong with it."""
+    return (
+        type(message) is dict
+        and len(message) == 2
+        and message.get("role") in _PLAIN_ROLES
+        and type(message.get("content")) is str
+        and message["content"] != ""
+    )
 
 
 def _check_message(message: Any) -> str | None:

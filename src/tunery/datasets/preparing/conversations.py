@@ -39,11 +39,11 @@ class Conversations:
         self.characters.add(size)
         self.answers.add(len(line.answer_text))
         # Of equal ones the first is kept, so that what is told does not depend on the rest.
-        for heap, entry in ((self._longest, (size, -index)), (self._shortest, (-size, -index))):
+        for heap, rank in ((self._longest, size), (self._shortest, -size)):
             if len(heap) < MAX_PLACES:
-                heapq.heappush(heap, entry)
-            elif entry > heap[0]:
-                heapq.heapreplace(heap, entry)
+                heapq.heappush(heap, (rank, -index))
+            elif rank > heap[0][0]:
+                heapq.heapreplace(heap, (rank, -index))
         if size > _LONG_CHARACTERS:
             self._long.add(index, f"{size:,} characters")
         if line.kind is LineFormat.COMPLETION:

@@ -2,15 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from tunery.domain.errors import InvalidRequest
 
 Progress = Callable[[int], None]  # is told how many of the file's bytes are read
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """One item: its number, from 1, and its value, or why there is none.
 
     `data` is the value's own JSON text, where the file is JSON Lines.

@@ -6,11 +6,12 @@ know every language, and says so of a text by naming none.
 
 import re
 from collections import Counter
+from itertools import repeat
 
 from tunery.datasets.preparing.findings import Finding, Places, Sample, Severity, lines_text
 from tunery.datasets.preparing.views import LineView
 
-_LOOKED_AT = 400  # characters
+_LOOKED_AT = 120  # characters: fewer than 255 words
 _LEAST_HITS = 2
 _SCRIPTS = (
     ("ja", re.compile("[\u3040-\u30ff]")),  # before Chinese, whose characters it also has
@@ -48,10 +49,12 @@ _COMMON = {
     "tr": "ve bir bu için ne ben çok mı mi nasıl değil var ama da de ile olarak daha kadar",
     "fi": "ja on ei se että en olen mutta kun niin minun voi miten mitä ole jos tai tämä",
 }
-_LANGUAGES_OF: dict[str, tuple[str, ...]] = {}
-for _name, _words in _COMMON.items():
+_NAMES = tuple(_COMMON)
+# Of each word, a byte a language, 1 where it is common there: sums of words are sums of these.
+_HITS: dict[str, int] = {}
+for _place, _words in enumerate(_COMMON.values()):
     for _word in _words.split():
-        _LANGUAGES_OF[_word] = (*_LANGUAGES_OF.get(_word, ()), _name)
+        _HITS[_word] = _HITS.get(_word, 0) + (1 << 8 * _place)
 
 
 def language_of(text: str) -> str | None:
@@ -61,16 +64,14 @@ def language_of(text: str) -> str | None:
         for name, letters in _SCRIPTS:
             if letters.search(start):
                 return name
-    hits: Counter[str] = Counter()
-    for word in start.lower().split():
-        for name in _LANGUAGES_OF.get(word, ()):
-            hits[name] += 1
-    if not hits:
+    total = sum(map(_HITS.get, start.lower().split(), repeat(0)))  # type: ignore[arg-type]
+    if not total:
         return None
-    (best, count), *others = hits.most_common(2)
-    if count < _LEAST_HITS or (others and others[0][1] == count):
+    hits = total.to_bytes(len(_NAMES), "little")
+    most = max(hits)
+    if most < _LEAST_HITS or hits.count(most) > 1:
         return None
-    return best
+    return _NAMES[hits.index(most)]
 
 
 class Languages:

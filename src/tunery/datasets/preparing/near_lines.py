@@ -37,7 +37,7 @@ _GRAM = 8
 _BATCH_BYTES = 512 * 1024
 _BATCH_LINES = 2048
 _MAX_CHARACTERS = 65_536  # of a line; the rest is not compared
-_SAMPLED_BYTES = 512  # of a longer text, so many runs are looked at: those of the least hashes
+_SAMPLED_BYTES = 192  # of a longer text, so many runs are looked at: those of the least hashes
 _MIX, _MIX_2 = 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F  # odd; of the golden ratio, of xxHash
 _LINE_SHIFT, _BIN_SHIFT = 53, 47
 
@@ -49,8 +49,6 @@ def signatures(texts: Sequence[bytes]) -> "Signatures":
     grams = np.ndarray((int(lengths.sum()),), "<u8", data, strides=(1,))
     with np.errstate(over="ignore"):
         hashes = grams * np.uint64(_MIX)
-        hashes ^= hashes >> np.uint64(29)
-        hashes *= np.uint64(_MIX_2)
     # Runs that go beyond their text are no runs of it: their bound is 0.
     bounds = np.zeros((len(texts), 2), np.uint64)
     share = np.minimum(1.0, _SAMPLED_BYTES / lengths)
@@ -59,7 +57,9 @@ def signatures(texts: Sequence[bytes]) -> "Signatures":
     kept = np.flatnonzero(hashes < np.repeat(bounds.reshape(-1), pieces.reshape(-1)))
     lines = np.searchsorted(np.cumsum(lengths), kept, side="right").astype(np.uint64)
     hashes = hashes[kept]
-    bins = (hashes & np.uint64(0xFFFF)) * np.uint64(BINS) >> np.uint64(16)
+    with np.errstate(over="ignore"):
+        mixed = (hashes ^ hashes >> np.uint64(29)) * np.uint64(_MIX_2)
+    bins = (mixed >> np.uint64(48)) * np.uint64(BINS) >> np.uint64(16)
     keys = lines << np.uint64(_LINE_SHIFT) | bins << np.uint64(_BIN_SHIFT)
     keys |= hashes >> np.uint64(64 - _BIN_SHIFT)
     keys.sort()

@@ -1,6 +1,6 @@
 """How numbers are spread, in memory that does not grow with how many there are.
 
-Small numbers are counted one by one, larger ones in steps of at most 1/64 of themselves: the
+Numbers below 4,096 are counted one by one, larger ones in steps of at most 1/64 of themselves: the
 relative error of a quantile is below 1.6 %.
 """
 
@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from math import log2
 
+_EXACT = 4096  # below it, a number is its own bucket
 _BITS = 6  # of a larger number, that its bucket keeps besides the first
 
 
@@ -30,19 +31,28 @@ class Spread:
     """A histogram of whole numbers from 0."""
 
     counts: Counter[int] = field(default_factory=Counter)
-    count: int = 0
     total: int = 0
-    least: int = 0
     most: int = 0
 
     def add(self, number: int) -> None:
         """Count a number."""
-        self.least = number if not self.count else min(self.least, number)
-        self.most = max(self.most, number)
-        self.count += 1
         self.total += number
-        shift = max(0, number.bit_length() - _BITS - 1)
-        self.counts[number >> shift << shift] += 1
+        if number > self.most:
+            self.most = number
+        if number >= _EXACT:
+            shift = number.bit_length() - _BITS - 1
+            number = number >> shift << shift
+        self.counts[number] += 1
+
+    @property
+    def count(self) -> int:
+        """Return how many numbers there are."""
+        return self.counts.total()
+
+    @property
+    def least(self) -> int:
+        """Return the least number, to its bucket."""
+        return min(self.counts, default=0)
 
     def quantile(self, share: float) -> int:
         """Return the number that `share` of all are not above."""
@@ -51,7 +61,7 @@ class Spread:
         for start in sorted(self.counts):
             seen += self.counts[start]
             if seen >= wanted:
-                return min(max(start, self.least), self.most)
+                return start
         return self.most
 
     def summary(self) -> Summary:

@@ -1,8 +1,7 @@
 """A fit line as the checks of content look at it: what is asked, what is answered, who says what."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -13,11 +12,9 @@ from tunery.domain.files import LineFormat
 
 _BETWEEN = "\x1e"  # messages; ASCII's record separator
 _WITHIN = "\x1f"
-_PLAIN = {"role", "content"}
 
 
-@dataclass(frozen=True, slots=True)
-class LineView:
+class LineView(NamedTuple):
     """A line's parts.
 
     `asked` and `answer` spell everything before the last answer, and that answer, so that equal
@@ -99,7 +96,7 @@ def _chat(
 
 def _spelled(message: Mapping[str, Any]) -> str:
     content = message.get("content")
-    if message.keys() == _PLAIN and isinstance(content, str):
+    if len(message) == 2 and type(content) is str:
         return f"{message['role']}{_WITHIN}{content}"
     return _json(message)
 
