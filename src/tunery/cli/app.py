@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import tunery
-from tunery.cli import children, doctor, keys, models, processes, up
+from tunery.cli import children, data, doctor, keys, models, processes, up
 from tunery.cli.console import DataOption, load_settings, out, told
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.command("work", help="Run a worker alone: it checks files, trains and publis
 )
 app.command("engine", help="Run the embedded engine alone.")(processes.engine)
 app.command("doctor", help="Say what is wrong with this set-up, and how to mend it.")(doctor.doctor)
+app.add_typer(data.app, name="data", help="Make data ready for tuning.")
 app.add_typer(keys.app, name="keys", help="Create, list and revoke API keys.")
 app.add_typer(models.app, name="models", help="List, fetch, add and name models.")
 app.add_typer(children.app, name="child", hidden=True)

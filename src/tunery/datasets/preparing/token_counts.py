@@ -1,8 +1,10 @@
 """Tokens of lines, with a base's own tokenizer and template, as training will cut and learn them."""
 
 from array import array
+from collections.abc import Mapping
+from typing import Any
 
-from tunery.datasets.account import counted
+from tunery.datasets.account import Counted, counted
 from tunery.datasets.preferences import sides_of
 from tunery.datasets.preparing.findings import Finding, Places, Sample, Severity, lines_text
 from tunery.datasets.preparing.spread import Spread
@@ -28,7 +30,7 @@ class TokenCounts:
 
     def see(self, index: int, line: LineView) -> None:
         """Count a line; raise InvalidRequest where the base's template refuses it."""
-        one = counted([self._renderer.line(side) for side in sides_of(line.line)], self.max_tokens)
+        one = self._counted(line.line)
         while len(self.kept) < index:
             self.kept.append(0)
             self.learned.append(0)
@@ -42,6 +44,14 @@ class TokenCounts:
             self._lost.add(index, f"{one.whole:,} tokens")
         elif one.kept < one.whole:
             self._cut.add(index, f"{one.whole:,} tokens, {one.lost:,} lost that were to be learned")
+
+    def count(self, line: Mapping[str, Any]) -> tuple[int, int]:
+        """Return a fit line's tokens before the cut, and those of them that are learned."""
+        one = self._counted(line)
+        return one.kept, one.learned
+
+    def _counted(self, line: Mapping[str, Any]) -> Counted:
+        return counted([self._renderer.line(side) for side in sides_of(line)], self.max_tokens)
 
     def findings(self, places: Places) -> list[Finding]:
         """Return what was found."""
