@@ -39,9 +39,7 @@ def prepare(
         Literal["chat", "text"] | None,
         typer.Option(help="Write conversations, or prompts with completions."),
     ] = None,
-    prompt: Annotated[
-        str | None, typer.Option(help=_COLUMN.format("what the user says"))
-    ] = None,
+    prompt: Annotated[str | None, typer.Option(help=_COLUMN.format("what the user says"))] = None,
     completion: Annotated[
         str | None, typer.Option(help=_COLUMN.format("the answer to be learned"))
     ] = None,
@@ -52,14 +50,18 @@ def prepare(
     non_preferred: Annotated[
         str | None, typer.Option(help=_COLUMN.format("the other answer"))
     ] = None,
-    sheet: Annotated[str | None, typer.Option(help="Sheet of an XLSX file; else the first.")] = None,
+    sheet: Annotated[
+        str | None, typer.Option(help="Sheet of an XLSX file; else the first.")
+    ] = None,
     encoding: Annotated[
         str | None, typer.Option(help="Of a file of text that is not UTF-8, such as cp1252.")
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="Base to count tokens for; else the default one.")
     ] = None,
-    tokens: Annotated[bool, typer.Option(help="Count tokens: the slow part of large files.")] = True,
+    tokens: Annotated[
+        bool, typer.Option(help="Count tokens: the slow part of large files.")
+    ] = True,
     share: Annotated[
         float, typer.Option("--share", min=0.0, max=0.5, help="Share split off to validate.")
     ] = 0.1,
@@ -67,7 +69,9 @@ def prepare(
     quiet: Annotated[
         bool, typer.Option("-q", "--quiet", help="Ask nothing: yes to every fix.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing, the report too.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Write nothing, the report too.")
+    ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Replace what an earlier run has written.")
     ] = False,

@@ -108,7 +108,9 @@ class Session:
     def _refuse_to_replace(self) -> None:
         there = [path for path in (*self._paths.values(), self._page) if path.exists()]
         if there and not self._asked.force and not self._asked.dry_run:
-            raise InvalidRequest(f"{there[0]} is there already; give --force to replace it, or --out.")
+            raise InvalidRequest(
+                f"{there[0]} is there already; give --force to replace it, or --out."
+            )
         if not self._asked.folder.is_dir():
             raise InvalidRequest(f"{self._asked.folder} is no folder.")
 
@@ -122,8 +124,10 @@ class Session:
         asked = self._asked
         source = open_source(path, encoding=asked.encoding, sheet=asked.sheet)
         plan = plan_for(source, asked.columns, system=asked.system, target=asked.target)
-        size = f"{source.size_bytes / 1e6:,.1f} MB" if source.size_bytes > 1e5 else (
-            f"{source.size_bytes:,} bytes"
+        size = (
+            f"{source.size_bytes / 1e6:,.1f} MB"
+            if source.size_bytes > 1e5
+            else (f"{source.size_bytes:,} bytes")
         )
         out.print(f"{path.name}: {source.kind}, {size}, holds {plan.shape}", markup=False)
         if plan.shape is Shape.TABLE:
@@ -144,19 +148,18 @@ class Session:
                 return plan
         if self._asker is None:
             raise InvalidRequest(
-                f"{path.name} has the columns {', '.join(plan.columns)[:300]}; say with --prompt and"
-                " --completion which of them hold what the user says and the answer."
+                f"{path.name} has the columns {', '.join(plan.columns)[:300]}; say with --prompt"
+                " and --completion which of them hold what the user says and the answer."
             )
-        chosen: dict[str, str] = {}
+        chosen: dict[str, str | None] = {}
         for part in PARTS:
             if part == "preferred" and "completion" in chosen:
                 break
             before = None if mapping is None else getattr(mapping, part)
-            column = self._asker.choose(
-                f"Which column is {_WORDS[part]}? (- for none)", plan.columns, before
-            )
-            if column is not None:
-                chosen[part] = column
+            question = f"Which column is {_WORDS[part]}? (- for none)"
+            answer = self._asker.choose(question, plan.columns, before)
+            if answer is not None:
+                chosen[part] = answer
         new = ColumnMapping(**chosen)
         if new.completion is None and not new.is_preference:
             raise InvalidRequest("No column holds what is to be learned; nothing can be written.")
@@ -190,7 +193,9 @@ class Session:
         declined = [
             one
             for one in found.findings
-            if one.severity is Severity.NECESSARY and one.fix is not None and one.kind not in accepted
+            if one.severity is Severity.NECESSARY
+            and one.fix is not None
+            and one.kind not in accepted
         ]
         if declined:
             return (
@@ -204,13 +209,13 @@ class Session:
         out.print()
         dry = self._asked.dry_run
         for one in report.written if flaw is None else ():
-            tokens = "" if one.tokens is None else (
-                f", {one.tokens:,} tokens, {one.learned_tokens:,} of them learned"
+            tokens = (
+                ""
+                if one.tokens is None
+                else (f", {one.tokens:,} tokens, {one.learned_tokens:,} of them learned")
             )
             verb = "Would write" if dry else "Wrote"
-            out.print(
-                f"{verb} {paths[one.role]}: {one.examples:,} examples{tokens}", markup=False
-            )
+            out.print(f"{verb} {paths[one.role]}: {one.examples:,} examples{tokens}", markup=False)
         if not dry:
             page = page_of(report, datetime.datetime.now(datetime.UTC).date())
             self._page.write_text(page, encoding="utf-8")
@@ -233,8 +238,8 @@ def cost_text(report: Report) -> str:
         return ""
     return (
         f"Training {one.base} ({one.method}, {one.epochs} epochs, {one.steps:,} steps) would bill"
-        f" {one.billed_tokens:,} tokens: ${one.price_usd}. How long it takes, the job says after its"
-        " first steps (estimated_finish)."
+        f" {one.billed_tokens:,} tokens: ${one.price_usd}. How long it takes, the job says after"
+        " its first steps (estimated_finish)."
     )
 
 
@@ -272,7 +277,12 @@ def _tell(finding: Finding) -> None:
 @contextmanager
 def _progress(what: str) -> Iterator[Told]:
     """Show a bar a file on the terminal; where there is none, nothing."""
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bars:
         tasks = {}
 

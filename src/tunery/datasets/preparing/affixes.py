@@ -1,7 +1,5 @@
 """What all texts of a file begin and end with, spaces around them, and capitals only."""
 
-from os.path import commonprefix
-
 from tunery.datasets.preparing.findings import Finding, Places, Sample, Severity, lines_text
 from tunery.datasets.preparing.views import LineView
 from tunery.domain.files import LineFormat
@@ -10,6 +8,14 @@ SEPARATOR = "\n\n###\n\n"  # of OpenAI's tool
 _LEAST_LINES = 5
 _LEAST_CHARACTERS = 12  # of a question's beginning that is worth a word
 _THIRD = 3
+
+
+def _common(one: str, other: str) -> str:
+    """Return what both begin with."""
+    for place, (a, b) in enumerate(zip(one, other, strict=False)):
+        if a != b:
+            return one[:place]
+    return min(one, other, key=len)
 
 
 class _Common:
@@ -25,9 +31,9 @@ class _Common:
             self._text = text
         elif self._end:
             if not text.endswith(known):
-                self._text = commonprefix([known[::-1], text[::-1]])[::-1]
+                self._text = _common(known[::-1], text[::-1])[::-1]
         elif not text.startswith(known):
-            self._text = commonprefix([known, text])
+            self._text = _common(known, text)
 
     @property
     def text(self) -> str:
@@ -37,8 +43,8 @@ class _Common:
 class Affixes:
     """Looks at how questions and answers begin and end.
 
-    Of prompts and completions, which are raw text, it recommends what OpenAI's tool does, but for an
-    end of completions: here, a token that ends the answer is learned.
+    Of prompts and completions, which are raw text, it recommends what OpenAI's tool does. But for
+    an end of completions: here, a token that ends the answer is learned.
     """
 
     def __init__(self) -> None:

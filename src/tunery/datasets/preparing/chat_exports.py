@@ -141,7 +141,7 @@ def from_chatgpt(item: Mapping[str, Any]) -> dict[str, Any]:
 def _branch(nodes: Mapping[str, Any], current: Any) -> list[dict[str, Any]]:
     """Return the messages from the root to the current node, or to the last one of all."""
     if current not in nodes:
-        current = next(reversed(nodes), None)
+        current = next(reversed(list(nodes)), None)
     found, seen = [], set()
     while current in nodes and current not in seen:
         seen.add(current)

@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 
+from tunery.datasets.reader import short
 from tunery.domain.errors import InvalidRequest
 
 # Names as tables have them, the likeliest first; compared in small letters, letters alone.
@@ -23,11 +24,12 @@ _NAMES: dict[str, tuple[str, ...]] = {
         *("nonpreferred", "rejected", "nonpreferredoutput", "nonpreferredcompletion", "lose"),
     ),
 }
+_ANSWERS = ("completion", "preferred", "non_preferred")
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnMapping:
-    """The column of each part of a line. `sure` is whether names said so, and not their order.
+    """The column of each part of a line.
 
     A line has a completion, or a preferred answer and another one; it may have no prompt.
     """
@@ -37,7 +39,6 @@ class ColumnMapping:
     system: str | None = None
     preferred: str | None = None
     non_preferred: str | None = None
-    sure: bool = field(default=True, compare=False)
 
     def named(self) -> Iterator[tuple[str, str]]:
         """Yield each part with its column, where it has one."""
@@ -57,12 +58,32 @@ class ColumnMapping:
         return [column for column in columns if column not in used]
 
 
-PARTS = tuple(one.name for one in fields(ColumnMapping) if one.name != "sure")
+PARTS = tuple(one.name for one in fields(ColumnMapping))
 
 
 def guess(columns: Sequence[str]) -> ColumnMapping | None:
     """Return what the names say, or, of two columns, their order; None where nothing does."""
-    found: dict[str, str] = {}
+    named = _by_names(columns)
+    if named is not None:
+        return named
+    system = _found(columns).get("system")
+    rest = [column for column in columns if column != system]
+    return ColumnMapping(rest[0], rest[1], system) if len(rest) == 2 else None
+
+
+def _by_names(columns: Sequence[str]) -> ColumnMapping | None:
+    found = _found(columns)
+    if "completion" in found:
+        found = {part: found[part] for part in found if part not in _ANSWERS[1:]}
+    answered = "completion" in found or all(part in found for part in _ANSWERS[1:])
+    if not answered or ("prompt" not in found and len(columns) > 1):
+        return None
+    return ColumnMapping(**found)
+
+
+def _found(columns: Sequence[str]) -> dict[str, str | None]:
+    """Return the columns whose names are known, by part; no column has two parts."""
+    found: dict[str, str | None] = {}
     plain = {column: re.sub(r"[\W_\d]+", "", column.casefold()) for column in columns}
     for part, names in _NAMES.items():
         for name in names:
@@ -70,37 +91,32 @@ def guess(columns: Sequence[str]) -> ColumnMapping | None:
             if column is not None and column not in found.values():
                 found[part] = column
                 break
-    answered = "completion" in found or {"preferred", "non_preferred"} <= set(found)
-    if answered and ("prompt" in found or len(columns) == 1):
-        if "completion" in found:
-            found.pop("preferred", None)
-            found.pop("non_preferred", None)
-        return ColumnMapping(**found)
-    rest = [column for column in columns if column != found.get("system")]
-    if len(rest) == 2:
-        return ColumnMapping(rest[0], rest[1], found.get("system"), sure=False)
-    return None
+    return found
 
 
 def given(columns: Sequence[str], parts: Mapping[str, str | None]) -> ColumnMapping | None:
     """Return the columns that were named; None where none was. Raise where one is not there."""
-    named = {part: column for part, column in parts.items() if column is not None}
+    named: dict[str, str | None] = {
+        part: column for part, column in parts.items() if column is not None
+    }
     for part, column in named.items():
         if column not in columns:
+            option = "system-column" if part == "system" else part.replace("_", "-")
             raise InvalidRequest(
-                f"Got --{part.replace('_', '-')} {column[:60]!r}; the columns are"
-                f" {', '.join(columns)[:300]}."
+                f"Got --{option} {short(column)}; the columns are {', '.join(columns)[:300]}."
             )
     if not named:
         return None
-    guessed = guess(columns)
-    for part, column in guessed.named() if guessed is not None and guessed.sure else ():
+    guessed = _by_names(columns)
+    for part, column in guessed.named() if guessed is not None else ():
         if part not in named and column not in named.values():
             named[part] = column
-    if "completion" in named:  # what was guessed beside it
-        for part in ("preferred", "non_preferred"):
-            if parts.get(part) is None:
-                named.pop(part, None)
+    if named.get("completion") and any(named.get(part) for part in _ANSWERS[1:]):
+        # The kind of answer that was named stays, what was guessed beside it goes.
+        stays = parts.get("completion") is not None
+        named = {
+            p: c for p, c in named.items() if p not in (_ANSWERS[1:] if stays else _ANSWERS[:1])
+        }
     mapping = ColumnMapping(**named)
     if mapping.completion is None and not mapping.is_preference:
         raise InvalidRequest(

@@ -111,7 +111,8 @@ class Conversations:
                 Finding(
                     "long_lines",
                     Severity.NOTICE,
-                    f"{lines_text(count)} {_have(count)} more than {_LONG_CHARACTERS:,} characters.",
+                    f"{lines_text(count)} {_have(count)} more than"
+                    f" {_LONG_CHARACTERS:,} characters.",
                     count,
                     places(self._long),
                 )

@@ -1,8 +1,8 @@
 """Lines that are there already: the same whole line, or the same question.
 
-Lines and questions are known by hashes of 8 bytes: BLAKE2b keyed with the split's seed, and Python's
-own with what is answered. A table has about 15 bytes a line. That two of ten million lines of
-different text have the same hash has a chance of 3 in a million.
+Lines and questions are known by hashes of 8 bytes: BLAKE2b keyed with the split's seed, and
+Python's own with what is answered. A table has about 15 bytes a line. That two of ten million lines
+of different text have the same hash has a chance of 3 in a million.
 """
 
 from array import array
@@ -122,7 +122,8 @@ class EqualLines:
                 Finding(
                     "duplicate_lines",
                     Severity.RECOMMENDED,
-                    f"{_are(count)} copied exactly from earlier ones, and would weigh more than the others.",
+                    f"{_are(count)} copied exactly from earlier ones, and would weigh more than the"
+                    " others.",
                     count,
                     places(_told(self._copies, places, "like line {}")),
                     f"Remove {lines_text(count, 'exact copy').replace('copys', 'copies')}",

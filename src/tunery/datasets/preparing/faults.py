@@ -54,6 +54,16 @@ REMOVED = {
 _CALL_KEYS = ("tool_calls", "function_call", "tool_call_id")
 
 
+# How the check's words begin or end, where they tell more than the line itself.
+_SAID = (
+    ("contains an extra", Fault.EXTRA_KEY),
+    ("the last message is from", Fault.LAST_MESSAGE),
+    ("and empty", Fault.EMPTY_ANSWER),
+    ("every assistant message has weight 0", Fault.WEIGHTS),
+    ("a message from", Fault.MESSAGE_UNRECOGNIZED_KEY),
+)
+
+
 def fault_of(line: Mapping[str, Any], problem: str) -> Fault:
     """Return the name of what is wrong with a line; `problem` is what the check said."""
     if "a file has one kind" in problem:
@@ -73,16 +83,9 @@ def fault_of(line: Mapping[str, Any], problem: str) -> Fault:
         return Fault.NO_ASSISTANT_MESSAGE
     if next(parts_of(line), None) is not None:
         return Fault.IMAGES
-    if "contains an extra" in problem:
-        return Fault.EXTRA_KEY
-    if problem.startswith("the last message is from"):
-        return Fault.LAST_MESSAGE
-    if problem.endswith("and empty"):
-        return Fault.EMPTY_ANSWER
-    if problem.startswith("every assistant message has weight 0"):
-        return Fault.WEIGHTS
-    if "a message from" in problem:
-        return Fault.MESSAGE_UNRECOGNIZED_KEY
+    for words, fault in _SAID:
+        if words in problem:
+            return fault
     if any(key in line for key in ("tools", "functions", "parallel_tool_calls")) or any(
         message.get(key) for message in messages for key in _CALL_KEYS
     ):

@@ -5,8 +5,8 @@ The array may be the whole file, or the only list of an object: `{"version": 1, 
 
 import codecs
 import json
+import re
 from collections.abc import Iterator
-from json.decoder import WHITESPACE
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from tunery.datasets.preparing.items import Item, Progress, Unreadable
 from tunery.datasets.preparing.text_sources import NOT_UTF8, chunks_of
 from tunery.datasets.reader import short
 
+_SPACE = re.compile(r"[ \t\r\n]*")
 MAX_ITEM_CHARACTERS = 64 * 2**20
 MAX_OBJECT_BYTES = 256 * 2**20
 
@@ -84,8 +85,8 @@ class _Text:
     def peek(self) -> str:
         """Return the next character that is not white space; an empty text at the end."""
         while True:
-            match = WHITESPACE.match(self.window, self.position)  # type: ignore[attr-defined]
-            self.position = match.end()
+            match = _SPACE.match(self.window, self.position)
+            self.position = self.position if match is None else match.end()
             if self.position < len(self.window):
                 return self.window[self.position]
             if self.ended or not self.more():

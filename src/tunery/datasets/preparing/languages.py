@@ -46,7 +46,7 @@ _COMMON = {
     " der",
     "pl": "i w na nie to się jest że do z jak co mam czy dla po ale moje mój proszę od jestem",
     "cs": "a je se na to že v s z do jsem jak pro ale není co mám by za tak prosím můj",
-    "tr": "ve bir bu için ne ben çok mı mi nasıl değil var ama da de ile olarak daha kadar",
+    "tr": "ve bir bu için ne ben çok mı mi nasıl değil var ama da de ile olarak daha kadar",  # noqa: RUF001 - letters of Turkish
     "fi": "ja on ei se että en olen mutta kun niin minun voi miten mitä ole jos tai tämä",
 }
 _NAMES = tuple(_COMMON)
@@ -64,7 +64,7 @@ def language_of(text: str) -> str | None:
         for name, letters in _SCRIPTS:
             if letters.search(start):
                 return name
-    total = sum(map(_HITS.get, start.lower().split(), repeat(0)))  # type: ignore[arg-type]
+    total = sum(map(_HITS.get, start.lower().split(), repeat(0)))
     if not total:
         return None
     hits = total.to_bytes(len(_NAMES), "little")

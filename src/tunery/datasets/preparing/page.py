@@ -19,13 +19,15 @@ _TEMPLATE = """\
 <head>
 <meta charset="utf-8"/>
 <meta name="viewport" content="width=device-width, initial-scale=1"/>
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'"/>
+<meta http-equiv="Content-Security-Policy"
+  content="default-src 'none'; style-src 'unsafe-inline'"/>
 <title>{{ report.files[0].name }}: what is in it</title>
 <style>
 :root { color-scheme: light dark; --ink: #1c2430; --paper: #fff; --soft: #667085; --line: #d9dee7;
   --bar: #3b6ea8; --necessary: #b42318; --recommended: #9a6700; --notice: #3b6ea8 }
 @media (prefers-color-scheme: dark) { :root { --ink: #e4e8ef; --paper: #14181f; --soft: #98a2b3;
-  --line: #313a48; --bar: #6ea3de; --necessary: #f97066; --recommended: #e0b04a; --notice: #6ea3de } }
+  --line: #313a48; --bar: #6ea3de; --necessary: #f97066; --recommended: #e0b04a;
+  --notice: #6ea3de } }
 body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper);
   max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2.2rem } h3 { font-size: 1rem }
@@ -38,7 +40,8 @@ td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
 .notice { color: var(--notice) }
 details { margin: .3rem 0 } summary { cursor: pointer; color: var(--soft) }
 .plot { width: 100%; height: auto } .plot rect { fill: var(--bar) }
-.plot line { stroke: var(--line) } .plot text { fill: var(--soft); font: 12px system-ui, sans-serif }
+.plot line { stroke: var(--line) }
+.plot text { fill: var(--soft); font: 12px system-ui, sans-serif }
 .plot .end { text-anchor: end }
 </style>
 </head>
@@ -50,13 +53,13 @@ details { margin: .3rem 0 } summary { cursor: pointer; color: var(--soft) }
 <th class="n">fit</th></tr>
 {% for file in report.files -%}
 <tr><td>{{ file.name }}<span class="soft"> ({{ file.role }})</span></td><td>{{ file.format }}</td>\
-<td>{{ file.holds }}</td><td class="n">{{ "{:,}".format(file.size_bytes) }}</td>\
-<td class="n">{{ "{:,}".format(file.lines) }}</td><td class="n">{{ "{:,}".format(file.fit) }}</td></tr>
+<td>{{ file.holds }}</td><td class="n">{{ file.size_bytes | n }}</td>\
+<td class="n">{{ file.lines | n }}</td><td class="n">{{ file.fit | n }}</td></tr>
 {% endfor -%}
 </table>
 <p>The task is <b>{{ report.task }}</b>.
 {%- if report.base %} Tokens are those of {{ report.base }}, which cuts a line at \
-{{ "{:,}".format(report.max_tokens) }}.{% else %} Tokens were not counted.{% endif %}</p>
+{{ report.max_tokens | n }}.{% else %} Tokens were not counted.{% endif %}</p>
 
 <h2>What was found</h2>
 {% if not report.findings %}<p>Nothing that needs a word.</p>{% endif %}
@@ -68,7 +71,7 @@ details { margin: .3rem 0 } summary { cursor: pointer; color: var(--soft) }
 {{ finding.fix }}.</span>{% endif %}</p>
 {% if finding.places -%}
 <details><summary>{{ "The first " if finding.count > finding.places | length }}\
-{{ finding.places | length }} of {{ "{:,}".format(finding.count) }}</summary>
+{{ finding.places | length }} of {{ finding.count | n }}</summary>
 <table>
 {% for place in finding.places -%}
 <tr><td class="n">{{ place.line }}</td><td>{{ place.file if report.files | length > 1 }}</td>\
@@ -83,24 +86,24 @@ details { margin: .3rem 0 } summary { cursor: pointer; color: var(--soft) }
 <table>
 <tr><th>file</th><th class="n">examples</th><th class="n">tokens</th><th class="n">learned</th></tr>
 {% for one in report.written -%}
-<tr><td>{{ one.name or one.role }}</td><td class="n">{{ "{:,}".format(one.examples) }}</td>\
-<td class="n">{{ "–" if one.tokens is none else "{:,}".format(one.tokens) }}</td>\
-<td class="n">{{ "–" if one.learned_tokens is none else "{:,}".format(one.learned_tokens) }}</td></tr>
+<tr><td>{{ one.name or one.role }}</td><td class="n">{{ one.examples | n }}</td>\
+<td class="n">{{ "-" if one.tokens is none else one.tokens | n }}</td>\
+<td class="n">{{ "-" if one.learned_tokens is none else one.learned_tokens | n }}</td></tr>
 {% endfor -%}
 </table>
 {% if report.estimate -%}
 <p>With automatic hyperparameters, {{ report.estimate.base }} is trained by \
 {{ report.estimate.method }} for {{ report.estimate.epochs }} epochs of \
-{{ report.estimate.batch_size }} examples a batch, {{ "{:,}".format(report.estimate.steps) }} steps:\
- {{ "{:,}".format(report.estimate.billed_tokens) }} tokens, ${{ report.estimate.price_usd }}.</p>
+{{ report.estimate.batch_size }} examples a batch, {{ report.estimate.steps | n }} steps:\
+ {{ report.estimate.billed_tokens | n }} tokens, ${{ report.estimate.price_usd }}.</p>
 {% endif %}
 <h2>How it is spread</h2>
 {% for one, plot in spreads -%}
 <h3>{{ one.name }}</h3>
 {{ plot }}
-<p class="soft">least {{ "{:,}".format(one.least) }}, median {{ "{:,}".format(one.median) }}, mean \
-{{ "{:,}".format(one.mean) }}, a twentieth above {{ "{:,}".format(one.high) }}, most \
-{{ "{:,}".format(one.most) }}, all together {{ "{:,}".format(one.total) }}</p>
+<p class="soft">least {{ one.least | n }}, median {{ one.median | n }}, mean \
+{{ one.mean | n }}, a twentieth above {{ one.high | n }}, most \
+{{ one.most | n }}, all together {{ one.total | n }}</p>
 {% endfor -%}
 {% if labels %}<h2>Labels</h2>
 {{ labels }}{% endif %}
@@ -121,6 +124,7 @@ def page_of(report: Report, day: datetime.date) -> str:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, finalize=_printable
     )
+    environment.filters["n"] = "{:,}".format
     # The plots are ours, and escape what they show.
     spreads = [(one, Markup(histogram(one.name, one.bars))) for one in report.distributions]  # noqa: S704
     return environment.from_string(_TEMPLATE).render(

@@ -20,7 +20,8 @@ def histogram(title: str, bars: Sequence[tuple[int, int, int]]) -> str:
     width = (_WIDTH - _LEFT - _RIGHT) / len(bars)
     room = _HEIGHT - _TOP - _BOTTOM
     parts = [
-        f'<svg class="plot" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{_safe(title)}">'
+        f'<svg class="plot" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img"'
+        f' aria-label="{_safe(title)}">'
     ]
     base = _HEIGHT - _BOTTOM
     for place, (start, end, count) in enumerate(bars):

@@ -176,7 +176,9 @@ def _write_texts(line: Line) -> Line:
 
 REPAIRS = (
     Repair("rename_roles", "Spell the roles of {lines} as OpenAI does", _rename_roles),
-    Repair("drop_line_keys", "Take keys out of {lines} that have no place in them", _drop_line_keys),
+    Repair(
+        "drop_line_keys", "Take keys out of {lines} that have no place in them", _drop_line_keys
+    ),
     Repair(
         "drop_message_keys",
         "Take keys out of messages of {lines} that have no place in them",

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from decimal import Decimal
 from typing import Any
 
 from tunery.datasets.preparing.conversations import Conversations
+from tunery.datasets.preparing.estimate import Estimate, estimate
 from tunery.datasets.preparing.findings import Finding
 from tunery.datasets.preparing.labels import Labels
 from tunery.datasets.preparing.languages import Languages
@@ -13,8 +13,6 @@ from tunery.datasets.preparing.spread import Spread
 from tunery.datasets.preparing.survey import Survey
 from tunery.datasets.preparing.writing import Decision
 from tunery.domain.files import LineFormat
-from tunery.domain.hyperparameters import resolve
-from tunery.domain.jobs import RequestedHyperparameters, TrainingMethod
 from tunery.domain.models import BaseModel
 
 _MAX_LABELS = 50
@@ -47,22 +45,6 @@ class Distribution:
     mean: float
     total: int
     bars: tuple[tuple[int, int, int], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """What training with automatic hyperparameters would cost.
-
-    How long it takes is not known before it runs: the job says so after its first steps.
-    """
-
-    base: str
-    method: str
-    epochs: int
-    batch_size: int
-    steps: int
-    billed_tokens: int
-    price_usd: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +86,10 @@ def report_of(
     line_format = result.expected or LineFormat.CHAT
     task = result.observer(Labels).task()
     pairs = result.observer(Languages).pairs
+    train = decision.outcomes["train"]
+    cost = None
+    if base is not None and result.counts is not None:
+        cost = estimate(base, line_format, train.examples, train.tokens)
     shown = sorted(pairs.items(), key=lambda one: (-one[1], one[0]))
     return Report(
         files=tuple(_files(result)),
@@ -116,31 +102,7 @@ def report_of(
         written=tuple(_written(result, decision)),
         base=None if result.counts is None else result.counts.base,
         max_tokens=None if result.counts is None else result.counts.max_tokens,
-        estimate=None
-        if base is None or result.counts is None
-        else estimate(base, line_format, decision),
-    )
-
-
-def estimate(base: BaseModel, line_format: LineFormat, decision: Decision) -> Estimate | None:
-    """Return what training on the kept lines would cost; None where there are none."""
-    train = decision.outcomes["train"]
-    if not train.examples:
-        return None
-    method = next(one for one in TrainingMethod if line_format in one.line_formats)
-    requested = RequestedHyperparameters()
-    chosen = resolve(requested, train.examples, method)
-    billed = train.tokens * chosen.n_epochs
-    price = Decimal(billed) * base.prices.training / 1_000_000
-    steps = -(-train.examples // chosen.batch_size) * chosen.n_epochs
-    return Estimate(
-        base.name,
-        str(method),
-        chosen.n_epochs,
-        chosen.batch_size,
-        steps,
-        billed,
-        f"{price:.2f}",
+        estimate=cost,
     )
 
 

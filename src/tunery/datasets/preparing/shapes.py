@@ -35,6 +35,7 @@ class Shape(StrEnum):
     ALPACA = "Alpaca instructions"
     TABLE = "columns"
     TEXTS = "texts"  # with no prompt
+    LINES = "training lines"  # already, of whichever kind
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,8 +37,7 @@ class Spread:
     def add(self, number: int) -> None:
         """Count a number."""
         self.total += number
-        if number > self.most:
-            self.most = number
+        self.most = max(self.most, number)
         if number >= _EXACT:
             shift = number.bit_length() - _BITS - 1
             number = number >> shift << shift

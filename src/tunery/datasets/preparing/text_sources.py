@@ -3,8 +3,9 @@
 import codecs
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 from tunery.datasets.preparing.items import Item, Progress, Unreadable
 from tunery.datasets.reader import MAX_LINE_BYTES, BadLine, lines, parse_unique
@@ -51,7 +52,12 @@ def chunks_of(path: Path, encoding: str, progress: Progress) -> Iterator[bytes]:
 
 def read_json_lines(path: Path, encoding: str, progress: Progress) -> Iterator[Item]:
     """Yield the items of a JSONL file."""
-    for line in lines(chunks_of(path, encoding, progress)):
+    return items_of(chunks_of(path, encoding, progress))
+
+
+def items_of(chunks: Iterable[bytes]) -> Iterator[Item]:
+    """Yield the items of JSON Lines."""
+    for line in lines(chunks):
         try:
             yield Item(line.number, parse_unique(line), None, line.data)
         except BadLine as error:
@@ -72,14 +78,14 @@ def read_text_lines(path: Path, encoding: str, progress: Progress) -> Iterator[I
 
 def delimiter_of(path: Path, encoding: str) -> str:
     """Return what a table's header is divided by: the commonest of comma, semicolon, tab, bar."""
-    with _opened(path, encoding) as text:
+    with path.open("rb") as file, _decoded(file, encoding) as text:
         header = text.readline(_CHUNK_BYTES)
     return max(_DELIMITERS, key=header.count)
 
 
 def header_of(path: Path, encoding: str, delimiter: str) -> tuple[str, ...]:
     """Return a table's column names: its first row."""
-    with _opened(path, encoding) as text:
+    with path.open("rb") as file, _decoded(file, encoding) as text:
         for _, row in _rows(text, path, delimiter):
             return column_names(row)
     raise Unreadable(f"{path.name} is empty; a header and rows are needed.")
@@ -98,12 +104,12 @@ def read_table(
     path: Path, encoding: str, delimiter: str, columns: Sequence[str], progress: Progress
 ) -> Iterator[Item]:
     """Yield the rows of a CSV or TSV file as items; their numbers are lines of the file."""
-    with _opened(path, encoding) as text:
+    with path.open("rb") as file, _decoded(file, encoding) as text:
         rows = _rows(text, path, delimiter)
         next(rows, None)
         for count, (number, row) in enumerate(rows):
             if count % 512 == 0:
-                progress(text.buffer.tell())
+                progress(file.tell())
             yield _row_item(number, row, columns)
 
 
@@ -119,14 +125,12 @@ def _row_item(number: int, row: list[str], columns: Sequence[str]) -> Item:
     return Item(number, dict(zip(columns, cells, strict=False)))
 
 
-def _opened(path: Path, encoding: str) -> io.TextIOWrapper:
+def _decoded(file: IO[bytes], encoding: str) -> io.TextIOWrapper:
     name = "utf-8-sig" if encoding == "utf-8" else encoding
-    return io.TextIOWrapper(path.open("rb"), name, errors="surrogateescape", newline="")
+    return io.TextIOWrapper(file, name, errors="surrogateescape", newline="")
 
 
-def _rows(
-    text: io.TextIOWrapper, path: Path, delimiter: str
-) -> Iterator[tuple[int, list[str]]]:
+def _rows(text: io.TextIOWrapper, path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the rows that are not blank, with the number of the line that each begins on."""
     csv.field_size_limit(MAX_LINE_BYTES)
     reader = csv.reader(text, delimiter=delimiter)

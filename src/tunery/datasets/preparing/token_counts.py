@@ -1,4 +1,4 @@
-"""Tokens of lines, with a base's own tokenizer and template, as training will cut and learn them."""
+"""Tokens of lines, by a base's own tokenizer and template, as training will cut and learn them."""
 
 from array import array
 from collections.abc import Mapping
@@ -77,8 +77,7 @@ class TokenCounts:
                     "truncated_lines",
                     Severity.NOTICE,
                     f"{lines_text(count)} {'is' if count == 1 else 'are'} longer than"
-                    f" {self.max_tokens:,} tokens and will be cut at {'its' if count == 1 else 'their'}"
-                    " end.",
+                    f" {self.max_tokens:,} tokens and will be cut there.",
                     count,
                     places(self._cut),
                 )

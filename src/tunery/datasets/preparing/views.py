@@ -1,4 +1,4 @@
-"""A fit line as the checks of content look at it: what is asked, what is answered, who says what."""
+"""A fit line as the checks of content look at it: what is asked, what is answered, and by whom."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -44,8 +44,7 @@ def view_of(line: Mapping[str, Any]) -> LineView:
     if is_preference(line):
         shared = line["input"]
         preferred, other = (
-            next(line[key] for key in keys if key in line)[0]
-            for keys in (PREFERRED, NON_PREFERRED)
+            next(line[key] for key in keys if key in line)[0] for keys in (PREFERRED, NON_PREFERRED)
         )
         answer = f"{_spelled(preferred)}{_BETWEEN}{_spelled(other)}"
         return _chat(LineFormat.PREFERENCE, line, shared, shared["messages"], preferred, answer)

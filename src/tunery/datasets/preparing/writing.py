@@ -135,9 +135,7 @@ def write(
     told: Told = lambda name, done, size: None,
 ) -> None:
     """Write the files; a side without a path or without a line is not written."""
-    wanted = {
-        side: path for side, path in paths.items() if decision.outcomes[side].examples
-    }
+    wanted = {side: path for side, path in paths.items() if decision.outcomes[side].examples}
     with _all_written(list(wanted.values())) as files:
         handles = dict(zip(wanted, files, strict=True))
         index = 0
@@ -221,4 +219,3 @@ def _all_written(paths: list[Path]) -> Iterator[list[IO[bytes]]]:
                 file.close()
         for path in temporary:
             path.unlink(missing_ok=True)
-
