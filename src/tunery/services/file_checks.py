@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tunery.datasets.preparing.check_process import FileChecker
 from tunery.datasets.preparing.check_order import CheckedBase, CheckOrder
+from tunery.datasets.preparing.check_process import FileChecker
 from tunery.datasets.preparing.estimate import Estimate, estimate
 from tunery.domain.errors import InvalidRequest
 from tunery.domain.files import FilePurpose, LineFormat, StoredFile

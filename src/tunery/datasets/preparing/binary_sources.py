@@ -2,16 +2,18 @@
 
 import datetime
 import warnings
-import zipfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import orjson
 
 from tunery.datasets.preparing.items import Item, Progress, Unreadable
 from tunery.datasets.preparing.text_sources import column_names
+from tunery.datasets.reader import short
+from tunery.domain.errors import InvalidRequest
 
 _ROWS_AT_ONCE = 256
 
@@ -51,26 +53,31 @@ class Workbook:
         progress(size)
 
     def _rows(self) -> Iterator[tuple[int, list[str]]]:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # about styles, which are not looked at
-                book = self._openpyxl.load_workbook(self._path, read_only=True, data_only=True)
-        except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
-            raise Unreadable(f"{self._path.name} is not an XLSX file: {error}.") from None
-        try:
-            names = book.sheetnames
-            if self._sheet is not None and self._sheet not in names:
-                raise Unreadable(
-                    f"{self._path.name} has no sheet {self._sheet[:40]!r}; it has"
-                    f" {', '.join(names)[:200]}."
-                )
-            sheet = book[self._sheet if self._sheet is not None else names[0]]
-            for number, row in enumerate(sheet.iter_rows(values_only=True), 1):
-                cells = [_cell(value) for value in row]
-                if any(cell.strip() for cell in cells):
-                    yield number, cells
-        finally:
-            book.close()
+        with self._path.open("rb") as file:
+            try:
+                yield from self._rows_of(file)
+            except InvalidRequest:
+                raise
+            except Exception as error:  # of a broken archive, whatever its parsers raise
+                first = str(error).splitlines()[:1]
+                why = f"{type(error).__name__} {first[0][:160] if first else ''}".rstrip()
+                raise Unreadable(f"{self._path.name} is not an XLSX file: {why}.") from None
+
+    def _rows_of(self, file: IO[bytes]) -> Iterator[tuple[int, list[str]]]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about styles, which are not looked at
+            book = self._openpyxl.load_workbook(file, read_only=True, data_only=True)
+        names = book.sheetnames
+        if self._sheet is not None and self._sheet not in names:
+            raise Unreadable(
+                f"{self._path.name} has no sheet {short(self._sheet)}; it has"
+                f" {', '.join(names)[:200]}."
+            )
+        sheet = book[self._sheet if self._sheet is not None else names[0]]
+        for number, row in enumerate(sheet.iter_rows(values_only=True), 1):
+            cells = [_cell(value) for value in row]
+            if any(cell.strip() for cell in cells):
+                yield number, cells
 
 
 def _cell(value: Any) -> str:
@@ -120,9 +127,11 @@ class ParquetRows:
             return Item(number, None, f"cannot be written as JSON: {error}")
         return Item(number, value)
 
-    def _opened(self) -> Any:
+    @contextmanager
+    def _opened(self) -> Iterator[Any]:
         try:
-            return self._parquet.ParquetFile(self._path)
+            with self._parquet.ParquetFile(self._path) as file:
+                yield file
         except (self._arrow.ArrowException, OSError) as error:
             first = str(error).splitlines()[0][:200]
             raise Unreadable(f"{self._path.name} is not a Parquet file: {first}") from None

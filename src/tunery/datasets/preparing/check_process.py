@@ -73,8 +73,8 @@ class FileChecker:
             return report
         if not alive:
             raise InvalidRequest(
-                f"The check took more than {self._check_s:.0f} s; leave out 'model', or check a part"
-                " of the file.",
+                f"The check took more than {self._check_s:.0f} s; leave out 'model', or check a"
+                " part of the file.",
                 code="check_timed_out",
             )
         raise TuneryError("The file could not be checked; the service's log says why.")

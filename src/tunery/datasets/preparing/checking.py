@@ -1,4 +1,4 @@
-"""The check of files that are on their way through a pipe: run as a module, in a process of its own.
+"""The check of files that come through a pipe: run as a module, in a process of its own.
 
 It is given an order, one line of JSON, and then the bytes of the files it names, one after the
 other; it answers with the report's JSON. So the process that asks stays small and quick, whatever

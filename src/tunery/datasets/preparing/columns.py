@@ -107,8 +107,7 @@ def given(columns: Sequence[str], parts: Mapping[str, str | None]) -> ColumnMapp
             )
     if not named:
         return None
-    guessed = _by_names(columns)
-    for part, column in guessed.named() if guessed is not None else ():
+    for part, column in _found(columns).items():
         if part not in named and column not in named.values():
             named[part] = column
     if named.get("completion") and any(named.get(part) for part in _ANSWERS[1:]):

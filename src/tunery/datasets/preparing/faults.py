@@ -99,7 +99,7 @@ def _pair_fault(line: Mapping[str, Any]) -> Fault:
             return Fault.MESSAGE_MISSING_KEY
         if not isinstance(line[key], str):
             return Fault.MISSING_CONTENT
-    return Fault.EMPTY_ANSWER if not line["completion"] else Fault.EXTRA_KEY
+    return Fault.EXTRA_KEY if line["completion"].strip() else Fault.EMPTY_ANSWER
 
 
 def _message_fault(message: Any) -> Fault | None:

@@ -2,9 +2,9 @@
 
 Of a line's text, what was said by all but the system, each run of eight bytes is hashed. A
 signature keeps the least hash in each of 36 bins (one-permutation MinHash, Li, Owen & Zhang 2012;
-bins that stay empty borrow, Shrivastava & Li 2014): two lines agree in a bin with a probability that is their
-Jaccard similarity, the share of runs that they have in common. Lines that agree in a whole band of
-six bins are compared; those that agree in four fifths of all bins are told.
+bins that stay empty borrow, Shrivastava & Li 2014): two lines agree in a bin with a probability
+that is their Jaccard similarity, the share of runs that they have in common. Lines that agree in a
+whole band of six bins are compared; those that agree in four fifths of all bins are told.
 
 Signatures, 72 bytes a line, are kept in a file that has no name. Needs numpy, which comes with the
 extras `data` and `torch`.
