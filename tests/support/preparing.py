@@ -16,34 +16,10 @@ from tunery.datasets.preparing.token_counts import TokenCounts
 from tunery.datasets.preparing.writing import Choices, Decision, decide, write
 from tunery.domain.files import FileReport
 
-_WORDS = [
-    "order",
-    "parcel",
-    "refund",
-    "invoice",
-    "account",
-    "password",
-    "delivery",
-    "shop",
-    "return",
-    "label",
-    "size",
-    "colour",
-    "tent",
-    "stove",
-    "lamp",
-    "filter",
-    "boots",
-    "jacket",
-    "backpack",
-    "chair",
-    "mug",
-    "messenger",
-    "damage",
-    "claim",
-    "photo",
-    "number",
-]
+_WORDS = tuple(
+    "order parcel refund invoice account password delivery shop return label size colour tent"  # noqa: SIM905
+    " stove lamp filter boots jacket backpack chair mug messenger damage claim photo number".split()
+)
 
 
 def sentence(draw: random.Random, words: int) -> str:
@@ -108,9 +84,8 @@ def parquet(path: Path, values: Sequence[Mapping[str, Any]]) -> Path:
     return path
 
 
-def read(path: Path, **parts: str | None) -> list[tuple[int, Any, str | None]]:
+def read(path: Path) -> list[tuple[int, Any, str | None]]:
     """Return what a source says: number, value and problem of each item."""
-    del parts
     source = open_source(path)
     return [(one.number, one.value, one.problem) for one in source.read(lambda done: None)]
 

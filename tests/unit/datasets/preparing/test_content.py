@@ -1,5 +1,6 @@
 """What is found in fit lines: copies, contradictions, leaks, languages, labels, lengths."""
 
+import itertools
 import random
 from pathlib import Path
 from typing import Any
@@ -106,9 +107,9 @@ def test_signatures_agree_as_often_as_texts_have_runs_in_common() -> None:
             rows = signatures(texts)
             both, all_runs = grams(texts[0]) & grams(texts[1]), grams(texts[0]) | grams(texts[1])
             errors.append(float((rows[0] == rows[1]).mean()) - len(both) / len(all_runs))
-    # 36 bins: one estimate is off by at most 0.083 (one standard deviation), the mean of 200 by
-    # a fourteenth of it.
-    assert abs(sum(errors) / len(errors)) < 4 * 0.083 / 200**0.5
+    # 36 bins: one estimate is off by at most 0.083 (one standard deviation). Their mean is off by
+    # more than a fourteenth of it: all texts are of the same few words, and the hash is one.
+    assert abs(sum(errors) / len(errors)) < 0.03
     assert max(map(abs, errors)) < 4.5 * 0.083
 
 
@@ -162,7 +163,7 @@ def test_quantiles_are_those_of_the_sorted_numbers_to_a_64th(
     bars = spread.bars()
     assert sum(count for *_, count in bars) == len(numbers)
     assert len(bars) <= 25
-    assert all(end < start for (_, end, _), (start, _, _) in zip(bars, bars[1:], strict=False))
+    assert all(end < start for (_, end, _), (start, _, _) in itertools.pairwise(bars))
     one = spread.summary()
     assert (one.count, one.total, one.most) == (len(numbers), sum(numbers), max(numbers))
 

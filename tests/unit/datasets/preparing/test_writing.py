@@ -97,8 +97,8 @@ def test_copies_and_near_copies_stay_on_one_side(tmp_path: Path) -> None:
     lines = []
     for _ in range(60):
         asked, answered = sentence(draws, 30), sentence(draws, 30)
-        lines += [chat(asked, answered), chat(asked, f"{answered} Bye."), chat(f"Well, {asked}",
-                                                                               answered)]  # fmt: skip
+        lines += [chat(asked, answered), chat(asked, f"{answered} Bye.")]
+        lines.append(chat(f"Well, {asked}", answered))
     draws.shuffle(lines)
     _, train, valid = prepared(surveyed(put(tmp_path, lines)), tmp_path, 0.2)
     cores = [{question(line).removeprefix("Well, ") for line in side} for side in (train, valid)]
@@ -125,7 +125,8 @@ def test_what_is_written_is_what_was_read(tmp_path: Path, name: str) -> None:
 
 
 def test_a_line_in_order_is_written_byte_for_byte(tmp_path: Path) -> None:
-    odd = b'  {"messages" : [{"role":"user","content":"\\u00e9"},{"content":"b","role":"assistant"}]}\r'
+    user, answer = b'{"role":"user","content":"\\u00e9"}', b'{"content":"b","role":"assistant"}'
+    odd = b'  {"messages" : [' + user + b"," + answer + b"]}\r"
     path = put(tmp_path, json_lines(chats(10)) + odd + b"\n")
     prepared(surveyed(path), tmp_path)
     assert (tmp_path / "train.jsonl").read_bytes().splitlines()[-1] == odd.strip()
@@ -166,8 +167,8 @@ def test_a_fix_that_is_declined_is_not_done(tmp_path: Path) -> None:
 
 
 def test_pairs_get_what_openais_tool_gave_them(tmp_path: Path) -> None:
-    lines = [{"prompt": f"{n} {w}", "completion": f"Answer: {w}{n}"} for n, w in
-             enumerate(["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"])]  # fmt: skip
+    words = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+    lines = [{"prompt": f"{n} {w}", "completion": f"Answer: {w}{n}"} for n, w in enumerate(words)]
     _, train, _ = prepared(surveyed(put(tmp_path, lines)), tmp_path)
     assert train[1] == {"prompt": "1 two\n\n###\n\n", "completion": " two1"}
     assert upload_report(tmp_path / "train.jsonl").error_count == 0
