@@ -165,7 +165,7 @@ def main() -> None:
             print(f"{name:24}{size:8.0f} MB {speed:8.1f} MB/s {peak:6} MB at the peak", flush=True)
     if options.json:
         machine = {"processor": platform.processor(), "cores": os.cpu_count()}
-        ratios = {"structure to upload check": rows[1]["mb_per_s"] / rows[0]["mb_per_s"]}  # type: ignore[operator]
+        ratios = {"structure to upload check": rows[1]["mb_per_s"] / rows[0]["mb_per_s"]}
         options.json.write_text(json.dumps({"machine": machine, "rows": rows, "ratios": ratios}))
 
 

@@ -103,6 +103,8 @@ def check_chat_line(value: dict[str, Any]) -> str | None:
     """Return what is wrong with a supervised line `{"messages": [...]}`, or None."""
     if "messages" not in value:
         return f"{_UNEXPECTED} The key 'messages' is missing"
+    if _is_plain_chat(value):
+        return None
     for key in value:
         if key not in _LINE_KEYS:
             return f"contains an extra {short(key)}; known are {', '.join(_LINE_KEYS)}"
@@ -186,23 +188,25 @@ def _check_messages(value: dict[str, Any]) -> str | None:
     if not isinstance(messages, list) or not messages:
         return "'messages' needs to be a list of at least one message"
     for number, message in enumerate(messages, 1):
-        if _is_plain(message):
-            continue
         problem = _check_message(message) or check_calls(message, value)
         if problem is not None:
             return f"message {number} {problem}"
     return None
 
 
-def _is_plain(message: Any) -> bool:
-    """Whether a message is a role and a text, as most are: nothing can be wrong with it."""
-    return (
-        type(message) is dict
-        and len(message) == 2
-        and message.get("role") in _PLAIN_ROLES
-        and type(message.get("content")) is str
-        and message["content"] != ""
-    )
+def _is_plain_chat(value: dict[str, Any]) -> bool:
+    """Whether a line is roles and texts up to an answer, as most are: nothing is wrong with it."""
+    messages = value["messages"]
+    if len(value) != 1 or type(messages) is not list or not messages:
+        return False
+    for message in messages:
+        if type(message) is not dict or len(message) != 2:
+            return False
+        if message.get("role") not in _PLAIN_ROLES or type(message.get("content")) is not str:
+            return False
+        if not message["content"]:
+            return False
+    return bool(messages[-1]["role"] == "assistant")
 
 
 def _check_message(message: Any) -> str | None:

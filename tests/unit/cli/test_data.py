@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from support.preparing import (
     chat,
@@ -75,7 +74,9 @@ def run(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Ru
     """Return what runs the command in a folder of its own, with the tiny base."""
     monkeypatch.setenv("TUNERY_MODELS", str(tmp_path / "models"))
     monkeypatch.setenv("TUNERY_BASE", "tiny")
-    Catalogue(tmp_path / "models").add("tiny", tiny_model, aliases=("gpt-3.5-turbo",))
+    Catalogue(tmp_path / "models").add(
+        "tiny", tiny_model, aliases=("gpt-3.5-turbo",), learning_rate=1e-3
+    )
     (tmp_path / "in").mkdir()
 
     def prepare(file: str, *options: str, answers: str = "") -> Result:

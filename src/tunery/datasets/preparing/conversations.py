@@ -56,7 +56,7 @@ class Conversations:
             self._with_system += 1
             if len(self._systems) < _MAX_SYSTEMS:
                 self._systems[hash(line.system)] += 1
-        if not any(message["role"] == "user" for message in line.messages):
+        if not line.user_text and not any(message["role"] == "user" for message in line.messages):
             self._no_user.add(index)
 
     def findings(self, places: Places) -> list[Finding]:

@@ -69,7 +69,8 @@ class EqualLines:
     """
 
     def __init__(self, seed: int, validation_from: int | None = None) -> None:
-        self._key = seed.to_bytes(8, "big", signed=True)
+        key = seed.to_bytes(8, "big", signed=True)
+        self._keyed = blake2b(digest_size=8, key=key)
         self.validation_from = validation_from
         self._whole = Seen()
         self._asked = Seen()
@@ -85,7 +86,9 @@ class EqualLines:
 
     def see(self, index: int, line: LineView) -> None:
         """Look at a line."""
-        digest = blake2b(line.asked.encode(), digest_size=8, key=self._key)
+        digest = self._keyed.copy()
+        # Where nobody asks, a line is known by all of it: else they would all be one group.
+        digest.update((line.asked if line.user_text else line.asked + line.answer).encode())
         asked = int.from_bytes(digest.digest())
         whole = hash((asked, line.answer)) & _ALL_BITS
         first = self._whole.put(index, whole)
@@ -103,7 +106,7 @@ class EqualLines:
             self._leaks.add(index, f"{first_asked}")
         elif copied:
             self._copies.add(index, f"{first}")
-        elif first == index and first_asked != index and line.asked:
+        elif first == index and first_asked != index:
             self._conflicts.add(index, f"{first_asked}")
 
     def leaked(self) -> Iterator[int]:

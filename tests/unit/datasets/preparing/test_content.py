@@ -41,7 +41,8 @@ def finding(path: Path, kind: str, validation: Path | None = None) -> Finding:
 @given(st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 50), max_size=400))
 @untimed
 def test_the_table_remembers_the_first_of_each_key(keys: list[int]) -> None:
-    table, first = Seen(), {}
+    table = Seen()
+    first: dict[int, int] = {}
     for index, key in enumerate(keys):
         assert table.put(index, key) == first.setdefault(key, index)
 

@@ -1,6 +1,7 @@
 """Files that are written: accepted by the upload's own check, split without a leak."""
 
 import json
+import os
 import random
 from array import array
 from pathlib import Path
@@ -27,7 +28,6 @@ from support.preparing import (
 from support.properties import untimed
 from tunery.datasets.account import Account
 from tunery.datasets.preferences import sides_of
-from tunery.datasets.preparing import writing
 from tunery.datasets.preparing.items import Unreadable
 from tunery.datasets.preparing.split import draw, joined
 from tunery.datasets.preparing.token_counts import TokenCounts
@@ -74,7 +74,7 @@ def test_no_group_is_on_both_sides(
 
 def test_the_split_is_as_large_as_asked_and_another_seed_draws_another(tmp_path: Path) -> None:
     path = put(tmp_path, chats(200))
-    drawn = []
+    drawn: list[list[str]] = []
     for seed in (0, 0, 1):
         folder = tmp_path / f"out{len(drawn)}"
         folder.mkdir()
@@ -233,7 +233,7 @@ def test_a_disk_that_fails_leaves_no_half_of_a_file(
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(writing.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StorageFull, match="No space left"):
         prepared(surveyed(put(tmp_path, chats(12))), tmp_path)
     assert [one.name for one in tmp_path.iterdir()] == ["a.jsonl"]
