@@ -65,7 +65,9 @@ def prepare(
     share: Annotated[
         float, typer.Option("--share", min=0.0, max=0.5, help="Share split off to validate.")
     ] = 0.1,
-    seed: Annotated[int, typer.Option(help="Another seed, another split.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**31 - 1, help="Another seed, another split.")
+    ] = 0,
     quiet: Annotated[
         bool, typer.Option("-q", "--quiet", help="Ask nothing: yes to every fix.")
     ] = False,

@@ -10,9 +10,10 @@ from typing import Protocol
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tunery.cli.console import err, out
-from tunery.datasets.preparing.columns import PARTS, ColumnMapping
+from tunery.datasets.preparing.columns import PARTS, ColumnMapping, listed
 from tunery.datasets.preparing.findings import Finding, Severity
 from tunery.datasets.preparing.page import page_of
+from tunery.datasets.preparing.printable import printable
 from tunery.datasets.preparing.report import Report, report_of
 from tunery.datasets.preparing.shapes import Plan, Shape, plan_for, with_mapping
 from tunery.datasets.preparing.sources import open_source
@@ -90,7 +91,7 @@ class Session:
         with _progress("Reading") as told:
             found = survey(training, validation, counts=self._counts(), seed=asked.seed, told=told)
         for finding in found.findings:
-            _tell(finding)
+            _tell(finding, training.source.unit)
         accepted = self._ask_for_fixes(found.findings)
         share = self._share(found, accepted)
         decision = decide(found, Choices(accepted, share))
@@ -139,16 +140,16 @@ class Session:
         mapping = plan.mapping
         if mapping is not None:
             for part, column in mapping.named():
-                out.print(f"  {column!r} is {_WORDS[part]}", markup=False)
+                out.print(f"  {printable(column)!r} is {_WORDS[part]}", markup=False)
             left = mapping.left_out(plan.columns)
             if left:
-                out.print(f"  left out: {', '.join(left)[:300]}", markup=False)
+                out.print(f"  left out: {listed(left)}", markup=False)
             given = any(self._asked.columns.values())
             if given or self._asker is None or self._asker.confirm("Is that right?"):
                 return plan
         if self._asker is None:
             raise InvalidRequest(
-                f"{path.name} has the columns {', '.join(plan.columns)[:300]}; say with --prompt"
+                f"{path.name} has the columns {listed(plan.columns)}; say with --prompt"
                 " and --completion which of them hold what the user says and the answer."
             )
         chosen: dict[str, str | None] = {}
@@ -261,14 +262,14 @@ def next_command(written: Mapping[str, Path], report: Report, base: BaseModel | 
     return "\n".join(["python - <<'END'", *lines, "END"])
 
 
-def _tell(finding: Finding) -> None:
+def _tell(finding: Finding, unit: str) -> None:
     names = {Severity.NECESSARY: "Necessary", Severity.RECOMMENDED: "Recommended"}
     tag = names.get(finding.severity, "Notice")
-    out.print(f"\n[{tag}] {finding.message}", markup=False)
+    out.print(f"\n[{tag}] {printable(finding.message)}", markup=False)
     for place in finding.places[:_SHOWN_LINES]:
         file = " of the validation file" if place.file == "validation" else ""
-        detail = f": {place.detail}" if place.detail else ""
-        out.print(f"    line {place.line}{file}{detail}"[:240], markup=False)
+        detail = f": {printable(place.detail)}" if place.detail else ""
+        out.print(f"    {unit} {place.line}{file}{detail}"[:240], markup=False)
     hidden = finding.count - len(finding.places[:_SHOWN_LINES])
     if finding.places and hidden > 0:
         out.print(f"    and {hidden:,} more", markup=False)

@@ -274,3 +274,17 @@ def test_what_is_wrong_is_one_line(
     (line,) = [line for line in done.output.splitlines() if line.startswith("tunery: ")]
     assert words in line
     assert "Traceback" not in done.output
+
+
+def test_nothing_of_a_file_moves_the_cursor(run: Run, put: Any) -> None:
+    evil = "x\x1b[2J\x07"
+    values = [{"question": row["question"], "answer": row["answer"], evil: evil} for row in ROWS]
+    lines = [{"role": evil, "content": "x"}, {"role": "assistant", "content": evil}]
+    put("a.csv", table(values))
+    put("b.jsonl", json_lines([*chats(40), {"messages": lines}]))
+    for name in ("a.csv", "b.jsonl"):
+        done = run(name, "-q", "--no-tokens")
+        assert done.exit_code == 0, done.output
+        assert "[2J" in done.output, "it is shown"
+        assert "\x1b" not in done.output
+        assert "\x07" not in done.output

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 
+from tunery.datasets.preparing.printable import printable
 from tunery.datasets.reader import short
 from tunery.domain.errors import InvalidRequest
 
@@ -61,6 +62,11 @@ class ColumnMapping:
 PARTS = tuple(one.name for one in fields(ColumnMapping))
 
 
+def listed(columns: Sequence[str]) -> str:
+    """Return columns as a message names them."""
+    return printable(", ".join(columns))[:300]
+
+
 def guess(columns: Sequence[str]) -> ColumnMapping | None:
     """Return what the names say, or, of two columns, their order; None where nothing does."""
     named = _by_names(columns)
@@ -103,7 +109,7 @@ def given(columns: Sequence[str], parts: Mapping[str, str | None]) -> ColumnMapp
         if column not in columns:
             option = "system-column" if part == "system" else part.replace("_", "-")
             raise InvalidRequest(
-                f"Got --{option} {short(column)}; the columns are {', '.join(columns)[:300]}."
+                f"Got --{option} {short(column)}; the columns are {listed(columns)}."
             )
     if not named:
         return None
@@ -120,6 +126,6 @@ def given(columns: Sequence[str], parts: Mapping[str, str | None]) -> ColumnMapp
     if mapping.completion is None and not mapping.is_preference:
         raise InvalidRequest(
             "No column holds what is to be learned; name it with --completion, or with"
-            f" --preferred and --non-preferred. The columns are {', '.join(columns)[:300]}."
+            f" --preferred and --non-preferred. The columns are {listed(columns)}."
         )
     return mapping

@@ -101,7 +101,7 @@ class NearLines:
         self._indexes = array("I")
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
-        self._file: Any = tempfile.TemporaryFile() if self.available else None  # noqa: SIM115 - closed in `close`
+        self._file: Any = None
         self._near, self._leaks = Sample(), Sample()
 
     def see(self, index: int, line: LineView) -> None:
@@ -119,18 +119,20 @@ class NearLines:
 
     def _flush(self) -> None:
         if self._waiting:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
             self._file.write(signatures(self._waiting).tobytes())
             self._waiting, self._waiting_bytes = [], 0
 
     def compare(self) -> "array[int]":
-        """Return the pairs of near lines, later and earlier index in turn, and end the looking."""
+        """Return the pairs of near lines: a later and an earlier index in turn."""
         pairs = array("Q")
         if not self.available:
             return pairs
         self._flush()
-        self._file.flush()
         count = len(self._indexes)
         if count > 1:
+            self._file.flush()
             kept = np.memmap(self._file, np.uint16, "r", shape=(count, BINS))
             indexes = np.frombuffer(self._indexes, np.uint32)
             earlier = np.full(count, count, np.int64)  # the first near line of each, by its row
@@ -143,8 +145,12 @@ class NearLines:
             pairs.frombytes(both.tobytes())
             self._tell(both)
             del kept
-        self._file.close()
         return pairs
+
+    def close(self) -> None:
+        """Give the signatures' file back."""
+        if self._file is not None:
+            self._file.close()
 
     def _compare_band(self, kept: Any, band: int, earlier: "NDArray[np.int64]") -> None:
         """Note, for each row, the first row that it agrees with, among those of its band's group.

@@ -10,7 +10,8 @@ from markupsafe import Markup
 
 import tunery
 from tunery.datasets.preparing.findings import Severity
-from tunery.datasets.preparing.plots import histogram, printable, ranking
+from tunery.datasets.preparing.plots import histogram, ranking
+from tunery.datasets.preparing.printable import printable
 from tunery.datasets.preparing.report import Report
 
 _TEMPLATE = """\

@@ -1,10 +1,10 @@
 """Bar charts as SVG text. Every text that goes in is escaped."""
 
-import re
 from collections.abc import Sequence
 from html import escape
 
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+from tunery.datasets.preparing.printable import printable
+
 _WIDTH, _HEIGHT = 640, 170
 _LEFT, _RIGHT, _TOP, _BOTTOM = 8, 8, 18, 24
 _ROW = 20
@@ -60,11 +60,6 @@ def ranking(title: str, counts: Sequence[tuple[str, int]]) -> str:
         parts.append(f'<rect x="{left}" y="{y}" width="{max(1.0, width):.1f}" height="14"/>')
         parts.append(f'<text x="{left + max(1.0, width) + 6:.1f}" y="{y + 12}">{count:,}</text>')
     return "".join([*parts, "</svg>"])
-
-
-def printable(text: str) -> str:
-    """Return a text without the characters that no document may hold, such as NUL."""
-    return _UNPRINTABLE.sub("\ufffd", text)
 
 
 def _safe(text: str) -> str:

@@ -211,8 +211,11 @@ def _answer(text: str) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str:
+    """Return a cell as a text; of a list of messages, as some preferences are, the last one's."""
     if isinstance(value, str):
         return value
+    if isinstance(value, list) and value and isinstance(value[-1], dict) and "content" in value[-1]:
+        return _text(value[-1]["content"])
     return "" if value is None else orjson.dumps(value).decode()
 
 

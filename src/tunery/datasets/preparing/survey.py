@@ -6,11 +6,13 @@ keep, and on which side. No line's text is kept.
 
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
 from tunery.datasets.checks import LineChecker
 from tunery.datasets.preparing.affixes import Affixes
+from tunery.datasets.preparing.columns import listed
 from tunery.datasets.preparing.conversations import Conversations
 from tunery.datasets.preparing.equal_lines import EqualLines
 from tunery.datasets.preparing.faults import REMOVED, Fault, fault_of
@@ -127,8 +129,21 @@ def survey(
     """Read the files once and return what is found."""
     readings = [training] if validation is None else [training, validation]
     result = Survey(readings, seed, counts)
+    with closing(result.near):
+        result.expected = _read_all(result, told)
+        _pad(result)
+        joined(result.equal.group, result.near.compare())
+    plan = training.plan
+    if plan.mapping is not None:
+        result.extra_columns = plan.mapping.left_out(plan.columns)
+    result.findings = [*_unfit(result), *_of_numbers(result), *_of_content(result)]
+    return result
+
+
+def _read_all(result: Survey, told: Told) -> LineFormat | None:
+    """Look at every line of the files; return what they are."""
     checker = LineChecker()
-    for place, reading in enumerate(readings):
+    for place, reading in enumerate(result.readings):
         if place == 1:
             result.validation_from = len(result.numbers)
             result.equal.validation_from = result.validation_from
@@ -140,15 +155,7 @@ def survey(
 
         for item, line, problem in lines_of(reading, progress):
             _look(result, checker, item, line, problem)
-    result.expected = checker.expected
-    _pad(result)
-    pairs = result.near.compare()
-    joined(result.equal.group, pairs)
-    plan = training.plan
-    if plan.mapping is not None:
-        result.extra_columns = plan.mapping.left_out(plan.columns)
-    result.findings = [*_unfit(result), *_of_numbers(result), *_of_content(result)]
-    return result
+    return checker.expected
 
 
 def lines_of(
@@ -320,7 +327,7 @@ def _of_numbers(result: Survey) -> list[Finding]:
             )
         )
     if result.extra_columns:
-        names = ", ".join(name[:40] for name in result.extra_columns[:20])
+        names = listed(result.extra_columns)
         found.append(
             Finding(
                 "extra_columns",
