@@ -10,7 +10,7 @@ MAX_PLACES = 20
 
 
 class Severity(StrEnum):
-    """What a finding asks for."""
+    """What a finding asks for, the most urgent first."""
 
     NECESSARY = "necessary"  # the service would refuse the file
     RECOMMENDED = "recommended"  # the model would be worse, or its score better than it is

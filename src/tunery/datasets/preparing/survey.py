@@ -136,7 +136,8 @@ def survey(
     plan = training.plan
     if plan.mapping is not None:
         result.extra_columns = plan.mapping.left_out(plan.columns)
-    result.findings = [*_unfit(result), *_of_numbers(result), *_of_content(result)]
+    found = [*_unfit(result), *_of_numbers(result), *_of_content(result)]
+    result.findings = sorted(found, key=lambda one: list(Severity).index(one.severity))
     return result
 
 
