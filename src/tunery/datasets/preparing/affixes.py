@@ -50,6 +50,7 @@ class Affixes:
     def __init__(self) -> None:
         self._asked = _Common(end=False), _Common(end=True)
         self._answered = _Common(end=False), _Common(end=True)
+        self._watched = True  # as long as there is anything in common
         self._lines = self._pairs = self._loud = self._chats = 0
         self._prompted = False
         self._spaced, self._unspaced = Sample(), Sample()
@@ -58,10 +59,8 @@ class Affixes:
         """Look at a line."""
         self._lines += 1
         answer = line.answer_text
-        for common in self._asked:
-            common.see(line.user_text)
-        for common in self._answered:
-            common.see(answer)
+        if self._watched:
+            self._compare(line.user_text, answer)
         if line.kind is LineFormat.COMPLETION:
             self._pairs += 1
             self._prompted = self._prompted or bool(line.asked)
@@ -73,6 +72,12 @@ class Affixes:
                 self._spaced.add(index)
         if answer.isupper() and len(answer) > _LEAST_CHARACTERS:
             self._loud += 1
+
+    def _compare(self, asked: str, answer: str) -> None:
+        for commons, text in ((self._asked, asked), (self._answered, answer)):
+            for common in commons:
+                common.see(text)
+        self._watched = any(common.text for common in (*self._asked, *self._answered))
 
     @property
     def separator(self) -> str:

@@ -22,6 +22,7 @@ class Seen:
         self.keys = array("Q")
         self._slots = array("I", bytes(4 * 1024))  # index + 1; 0 where there is none
         self._used = 0
+        self._limit = 2 * len(self._slots) // 3
 
     def put(self, index: int, key: int) -> int:
         """Note the key of an index; return the first index of that key: maybe this one.
@@ -31,7 +32,7 @@ class Seen:
         while len(self.keys) < index:
             self.keys.append(0)
         self.keys.append(key)
-        if 3 * self._used > 2 * len(self._slots):
+        if self._used > self._limit:
             self._grow()
         slots, keys = self._slots, self.keys
         mask = len(slots) - 1
@@ -55,6 +56,7 @@ class Seen:
     def _grow(self) -> None:
         old = self._slots
         self._slots = array("I", bytes(2 * 4 * len(old)))
+        self._limit *= 2
         for found in old:
             if found:
                 self._slots[self._slot(self.keys[found - 1])] = found

@@ -7,11 +7,12 @@ import orjson
 
 from tunery.datasets.completion_pairs import is_pair
 from tunery.datasets.conversation import plain_text
-from tunery.datasets.preferences import NON_PREFERRED, PREFERRED, is_preference
+from tunery.datasets.preferences import NON_PREFERRED, PREFERRED
 from tunery.domain.files import LineFormat
 
 _BETWEEN = "\x1e"  # messages; ASCII's record separator
 _WITHIN = "\x1f"
+_SYSTEM_ROLES = ("system", "developer")
 
 
 class LineView(NamedTuple):
@@ -35,61 +36,61 @@ class LineView(NamedTuple):
 
 def view_of(line: Mapping[str, Any]) -> LineView:
     """Return the parts of a line that the service takes."""
+    messages = line.get("messages")
+    if messages is not None:
+        return _chat(LineFormat.CHAT, line, line, messages, _spelled(messages[-1]))
     if is_pair(line):
         prompt, completion = line["prompt"], line["completion"]
         said = f"{prompt}\n{completion}"
         return LineView(
             LineFormat.COMPLETION, line, prompt, completion, prompt, completion, said, None
         )
-    if is_preference(line):
-        shared = line["input"]
-        preferred, other = (
-            next(line[key] for key in keys if key in line)[0] for keys in (PREFERRED, NON_PREFERRED)
-        )
-        answer = f"{_spelled(preferred)}{_BETWEEN}{_spelled(other)}"
-        return _chat(LineFormat.PREFERENCE, line, shared, shared["messages"], preferred, answer)
-    messages = line["messages"]
-    last = messages[-1]
-    return _chat(LineFormat.CHAT, line, line, messages[:-1], last, _spelled(last))
+    shared = line["input"]
+    preferred, other = (
+        next(line[key] for key in keys if key in line)[0] for keys in (PREFERRED, NON_PREFERRED)
+    )
+    answer = f"{_spelled(preferred)}{_BETWEEN}{_spelled(other)}"
+    return _chat(LineFormat.PREFERENCE, line, shared, [*shared["messages"], preferred], answer)
 
 
 def _chat(
     kind: LineFormat,
     line: Mapping[str, Any],
     holder: Mapping[str, Any],
-    before: Sequence[Mapping[str, Any]],
-    last: Mapping[str, Any],
+    messages: Sequence[Mapping[str, Any]],
     answer: str,
 ) -> LineView:
-    asked = _BETWEEN.join([_spelled(message) for message in before])
-    if len(holder) > 1:
-        rest = {key: value for key, value in holder.items() if key in ("tools", "functions")}
-        asked = f"{asked}{_BETWEEN}{_json(rest)}" if rest else asked
+    """Return the parts of a conversation, `holder` of which has its tools."""
+    asked, said = [], []
     user_text = ""
     system: str | None = None
-    said = []
-    for message in before:
-        content = message.get("content")
-        text = content if isinstance(content, str) else plain_text(content)
-        if message["role"] in ("system", "developer"):
+    last = messages[-1]
+    for message in messages[:-1]:
+        asked.append(_spelled(message))
+        content, role = message.get("content"), message["role"]
+        text = content if type(content) is str else plain_text(content)
+        if role == "user":
+            user_text = text
+        elif role in _SYSTEM_ROLES:
             system = text if system is None else f"{system}\n{text}"
             continue
-        if message["role"] == "user":
-            user_text = text
         said.append(text)
+    if len(holder) > 1:
+        tools = {key: value for key, value in holder.items() if key in ("tools", "functions")}
+        asked += [_json(tools)] if tools else []
     content = last.get("content")
-    answer_text = content if isinstance(content, str) else plain_text(content)
+    answer_text = content if type(content) is str else plain_text(content)
     said.append(answer_text or answer)
     return LineView(
         kind,
         line,
-        asked,
+        _BETWEEN.join(asked),
         answer,
         user_text,
         answer_text,
         "\n".join(said),
         system,
-        [*before, last],
+        messages,
     )
 
 
