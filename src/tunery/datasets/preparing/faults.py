@@ -44,7 +44,7 @@ REMOVED = {
     Fault.UNREADABLE: "{lines} that cannot be read",
     Fault.EMPTY_ANSWER: "{lines} with an empty answer",
     Fault.EXTRA_KEY: "{lines} with keys that have no place in them",
-    Fault.LAST_MESSAGE: "{lines} that do not end with an answer",
+    Fault.LAST_MESSAGE: "{lines} without an answer at the end",
     Fault.TOOLS: "{lines} with tools or calls that are not in order",
     Fault.IMAGES: "{lines} with images, which no base of this service reads",
     Fault.WEIGHTS: "{lines} in which every answer has weight 0",
