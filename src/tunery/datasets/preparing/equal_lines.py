@@ -140,8 +140,8 @@ class EqualLines:
                 Finding(
                     "leaked_lines",
                     Severity.RECOMMENDED,
-                    f"{lines_text(count)} of the validation file {'asks' if count == 1 else 'ask'} what"
-                    " is trained on: the score there would be better than the model is.",
+                    f"{lines_text(count)} of the validation file {'asks' if count == 1 else 'ask'}"
+                    " what is trained on: the score there would be better than the model is.",
                     count,
                     places(_told(self._leaks, places, "like training line {}")),
                     "Remove the training lines that ask what validation asks",
