@@ -48,28 +48,26 @@ def make(path: Path, megabytes: int) -> None:
     words = ["".join(draw.choices(sounds, k=draw.choice((1, 2, 2, 3)))) for _ in range(20_000)]
     common = words[:200]
     size = 0
-    line = b""
+    question = answer = line = ""
     with path.open("wb") as file:
         while size < megabytes * 1_000_000:
-            kind = draw.random()
-            if kind > 0.02 or not line:
+            kind = draw.random() if line else 1.0
+            if kind > 0.04:
                 length = max(12, int(draw.lognormvariate(4.8, 0.5)))
                 said = draw.choices(words, k=length // 2) + draw.choices(common, k=length // 2)
                 draw.shuffle(said)
-                cut = len(said) // 3
-                question = " ".join(said[:cut])
-                answer = " ".join(said[cut:])
+                question, answer = " ".join(said[: length // 3]), " ".join(said[length // 3 :])
                 if kind < 0.3:
                     answer = answer.replace(" ", ".\n\n", 1)
-                if kind < 0.04:
-                    question = f"Hello, {question}"
-                messages = [
-                    {"role": "system", "content": _SYSTEM},
-                    {"role": "user", "content": question},
-                    {"role": "assistant", "content": answer},
-                ]
-                line = json.dumps({"messages": messages}).encode() + b"\n"
-            size += file.write(line)
+            elif kind > 0.02:
+                question = f"Hello, {question}"
+            messages = [
+                {"role": "system", "content": _SYSTEM},
+                {"role": "user", "content": question},
+                {"role": "assistant", "content": answer},
+            ]
+            line = json.dumps({"messages": messages}) + "\n"
+            size += file.write(line.encode())
 
 
 def read(path: Path, counts: TokenCounts | None = None) -> Survey:
