@@ -96,7 +96,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("GET", "/files/{file_id}", types.FileObject),
     Endpoint("DELETE", "/files/{file_id}", types.FileDeleted),
     Endpoint("GET", "/files/{file_id}/content", Body.BYTES),
-    Endpoint("POST", "/files/{file_id}/check", FileCheck, ours=True)
+    Endpoint("POST", "/files/{file_id}/check", FileCheck, ours=True),
     Endpoint("POST", "/uploads", types.Upload),
     Endpoint("POST", "/uploads/{upload_id}/parts", uploads.UploadPart),
     Endpoint("POST", "/uploads/{upload_id}/complete", types.Upload),
