@@ -98,7 +98,7 @@ def main():
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
     install_torch(pip, options.torch, options.torch_cpu_index)
     print("Installing tunery and what it needs: about 60 MB to download the first time.")
-    extras = "torch,postgres,examples,dev" if options.dev else "torch,examples"
+    extras = "torch,data,postgres,examples,dev" if options.dev else "torch,examples"
     command = pip + ["--constraint", os.path.join(ROOT, "constraints.txt")]
     subprocess.check_call(command + ["--editable", "{}[{}]".format(ROOT, extras)])
     with open(stamp, "w") as handle:

@@ -30,6 +30,8 @@ COMMANDS: tuple[list[str], ...] = (
     ["models", "add"],
     ["models", "alias"],
     ["models", "unalias"],
+    ["data"],
+    ["data", "prepare"],
 )
 
 

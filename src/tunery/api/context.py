@@ -7,6 +7,7 @@ from typing import cast
 from fastapi import Request
 
 from tunery.api.known_keys import KnownKeys
+from tunery.datasets.preparing.check_process import FileChecker
 from tunery.domain.ports.blobs import BlobStore
 from tunery.domain.ports.delivery import Sender
 from tunery.endpoints.parts import Parts
@@ -22,6 +23,7 @@ class Context:
     blobs: BlobStore
     parts: Parts
     sender: Sender
+    checker: FileChecker
     keys: KnownKeys
     results_as_base64: bool
     max_file_bytes: int

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 import tunery
-from tunery.cli import children, doctor, keys, models, move_in, processes, replay, up
+from tunery.cli import children, data, doctor, keys, models, move_in, processes, replay, up
 from tunery.cli.console import DataOption, load_settings, out, told
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command("replay", help="Put recorded prompts to an old and a new model, and 
     replay.replay
 )
 app.command("doctor", help="Say what is wrong with this set-up, and how to mend it.")(doctor.doctor)
+app.add_typer(data.app, name="data", help="Make data ready for tuning.")
 app.add_typer(keys.app, name="keys", help="Create, list and revoke API keys.")
 app.add_typer(models.app, name="models", help="List, fetch, add and name models.")
 app.add_typer(move_in.app, name="import", help="Move in from another service.")

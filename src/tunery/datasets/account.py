@@ -1,11 +1,39 @@
 """What training will learn of a file: line by line as a table, and all together in a sentence."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tunery.datasets.rendering import Rendered
 
 MAX_LISTED_LINES = 20
 HEADER = b"line,tokens,kept_tokens,learned_tokens,lost_learned_tokens\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """A line's tokens: all of them, those before the cut, those learned, and lost to the cut."""
+
+    whole: int
+    kept: int
+    learned: int
+    lost: int
+
+
+def counted(sides: Sequence[Rendered], max_tokens: int) -> Counted:
+    """Return the tokens of a line of one side, or of a preference's two."""
+    whole = kept = learned = wanted = 0
+    nothing_left = False
+    for number, side in enumerate(sides):
+        start = side.supervised.index(True) if number else 0  # before it is the conversation
+        whole += len(side.token_ids) - start
+        kept += max(0, min(len(side.token_ids), max_tokens) - start)
+        own = sum(side.supervised[1:max_tokens])  # the first of all has none before it
+        wanted += sum(side.supervised[1:])
+        learned += own
+        nothing_left = nothing_left or not own
+    if nothing_left:
+        learned = 0
+    return Counted(whole, kept, learned, wanted - learned)
 
 
 @dataclass(slots=True)
@@ -29,27 +57,16 @@ class Account:
         A preference has two sides: their answers count, and the conversation before them once.
         Where nothing is left to learn of one, there is nothing to learn of both.
         """
-        whole = kept = learned = wanted = 0
-        nothing_left = False
-        for number, side in enumerate(sides):
-            start = side.supervised.index(True) if number else 0  # before it is the conversation
-            whole += len(side.token_ids) - start
-            kept += max(0, min(len(side.token_ids), self.max_tokens) - start)
-            own = sum(side.supervised[1 : self.max_tokens])  # the first of all has none before it
-            wanted += sum(side.supervised[1:])
-            learned += own
-            nothing_left = nothing_left or not own
-        if nothing_left:
-            learned = 0
+        one = counted(sides, self.max_tokens)
         self.examples += 1
-        self.tokens += kept
-        self.learned += learned
-        self.cut += kept < whole
-        if not learned:
+        self.tokens += one.kept
+        self.learned += one.learned
+        self.cut += one.kept < one.whole
+        if not one.learned:
             self.lost += 1
             if len(self.lost_lines) < MAX_LISTED_LINES:
                 self.lost_lines.append(line)
-        return b"%d,%d,%d,%d,%d\n" % (line, whole, kept, learned, wanted - learned)
+        return b"%d,%d,%d,%d,%d\n" % (line, one.whole, one.kept, one.learned, one.lost)
 
     def summary(self) -> str:
         """Return the sums as a sentence without its end."""

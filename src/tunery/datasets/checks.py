@@ -23,6 +23,7 @@ _NAMES = {
 }
 _LINE_KEYS = ("messages", "tools", "functions", "parallel_tool_calls")
 _INPUT_KEYS = ("messages", "tools", "parallel_tool_calls")
+_PLAIN_ROLES = ("system", "user", "assistant")
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 _MESSAGE_KEYS: dict[str, tuple[str, ...]] = {
     "system": ("name",),
@@ -51,29 +52,39 @@ def check_file(chunks: Iterable[bytes]) -> FileReport:
     """
     examples = error_count = 0
     errors: list[LineError] = []
-    expected: LineFormat | None = None
+    checker = LineChecker()
     for line in lines(chunks):
         examples += 1
         try:
-            value = parse_unique(line)
-            found = _format_of(value)
-            expected = expected or found
-            problem = _check_line(value, found, expected)
+            problem = checker.problem_of(parse_unique(line))
         except BadLine as error:
             problem = str(error)
         if problem is not None:
             error_count += 1
             if len(errors) < MAX_LISTED_ERRORS:
                 errors.append(LineError(line.number, problem))
-    return FileReport(examples, tuple(errors), error_count, expected or LineFormat.CHAT)
+    return FileReport(examples, tuple(errors), error_count, checker.expected or LineFormat.CHAT)
+
+
+class LineChecker:
+    """Says what is wrong with one line after another; `expected` is what the first of them was."""
+
+    def __init__(self, expected: LineFormat | None = None) -> None:
+        self.expected = expected
+
+    def problem_of(self, value: dict[str, Any]) -> str | None:
+        """Return what is wrong with a line, or None."""
+        found = _format_of(value)
+        self.expected = self.expected or found
+        return _check_line(value, found, self.expected)
 
 
 def _format_of(value: dict[str, Any]) -> LineFormat | None:
+    if "messages" in value:
+        return LineFormat.CHAT
     if is_pair(value):
         return LineFormat.COMPLETION
-    if is_preference(value):
-        return LineFormat.PREFERENCE
-    return LineFormat.CHAT if "messages" in value else None
+    return LineFormat.PREFERENCE if is_preference(value) else None
 
 
 def _check_line(
@@ -92,6 +103,8 @@ def check_chat_line(value: dict[str, Any]) -> str | None:
     """Return what is wrong with a supervised line `{"messages": [...]}`, or None."""
     if "messages" not in value:
         return f"{_UNEXPECTED} The key 'messages' is missing"
+    if _is_plain_chat(value):
+        return None
     for key in value:
         if key not in _LINE_KEYS:
             return f"contains an extra {short(key)}; known are {', '.join(_LINE_KEYS)}"
@@ -179,6 +192,21 @@ def _check_messages(value: dict[str, Any]) -> str | None:
         if problem is not None:
             return f"message {number} {problem}"
     return None
+
+
+def _is_plain_chat(value: dict[str, Any]) -> bool:
+    """Whether a line is roles and texts up to an answer, as most are: nothing is wrong with it."""
+    messages = value["messages"]
+    if len(value) != 1 or type(messages) is not list or not messages:
+        return False
+    for message in messages:
+        if type(message) is not dict or len(message) != 2:
+            return False
+        if message.get("role") not in _PLAIN_ROLES or type(message.get("content")) is not str:
+            return False
+        if not message["content"]:
+            return False
+    return bool(messages[-1]["role"] == "assistant")
 
 
 def _check_message(message: Any) -> str | None:

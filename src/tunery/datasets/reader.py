@@ -1,9 +1,8 @@
 """Lines of a JSONL file from a stream of bytes, in memory that does not grow with the file."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from json import JSONDecoder
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -14,8 +13,7 @@ _HINT_CHARACTERS = 8
 _KEY_CHARACTERS = 40
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """A line's number, from 1, and its bytes; None where it was too long to keep."""
 
     number: int
@@ -41,10 +39,16 @@ class LineSplitter:
         """Yield the lines that end in `chunk`."""
         start = 0
         while (end := chunk.find(b"\n", start)) >= 0:
-            self._keep(chunk[start:end])
-            line = self._take()
-            if line is not None:
-                yield line
+            if self._rest or self._skipping or not self._number or end - start > MAX_LINE_BYTES:
+                self._keep(chunk[start:end])
+                line = self._take()
+                if line is not None:
+                    yield line
+            else:  # the whole line is in the chunk, as most are
+                self._number += 1
+                data = chunk[start:end]
+                if data and not data.isspace():
+                    yield Line(self._number, data)
             start = end + 1
         self._keep(chunk[start:])
 
@@ -90,7 +94,7 @@ def parse(line: Line) -> dict[str, Any]:
         raise BadLine(
             f"the line is longer than {MAX_LINE_BYTES // 2**20} MiB; split the example up"
         )
-    if line.data.count(b",") > MAX_VALUES:
+    if len(line.data) > MAX_VALUES and line.data.count(b",") > MAX_VALUES:
         raise BadLine(f"the line has more than {MAX_VALUES} values; split the example up")
     try:
         value = orjson.loads(line.data)
@@ -119,6 +123,8 @@ _decoder = JSONDecoder(object_pairs_hook=_refuse_doubles, parse_int=float)
 def parse_unique(line: Line) -> dict[str, Any]:
     """Return the line's JSON object, as `parse` does; raise BadLine where it has a key twice."""
     value = parse(line)
+    if _is_surely_unique(line.data or b"", value):
+        return value
     try:
         _decoder.raw_decode((line.data or b"").decode().lstrip())
     except _GivenTwice as twice:
@@ -128,6 +134,25 @@ def parse_unique(line: Line) -> dict[str, Any]:
     except RecursionError:
         raise BadLine("nested too deeply") from None
     return value
+
+
+def _is_surely_unique(data: bytes, value: dict[str, Any]) -> bool:
+    """Whether a line of nothing but messages and texts has as many quotes as its keys and texts.
+
+    With an escape in it that cannot be told: the pairs are to be looked at.
+    """
+    messages = value.get("messages")
+    if len(value) != 1 or type(messages) is not list or b"\\" in data:
+        return False
+    texts = 1
+    for message in messages:
+        if type(message) is not dict:
+            return False
+        for text in message.values():
+            if type(text) is not str:
+                return False
+        texts += 2 * len(message)
+    return data.count(b'"') == 2 * texts
 
 
 def hint(line: Line) -> str:

@@ -6,6 +6,7 @@ from tunery.api.app import create_app
 from tunery.api.context import Context
 from tunery.api.draining import Drain
 from tunery.api.known_keys import KnownKeys
+from tunery.datasets.preparing.check_process import FileChecker
 from tunery.settings import Settings
 from tunery.storage.migrate import is_current
 from tunery.wiring.outgoing import build_sender
@@ -32,6 +33,7 @@ def build_api(
             blobs=blobs,
             parts=build_parts(settings, database, blobs, supervised=supervised),
             sender=build_sender(settings),
+            checker=FileChecker(),
             keys=KnownKeys(database, load_pepper(settings)),
             results_as_base64=settings.results_content == "base64",
             max_file_bytes=settings.max_file_bytes,

@@ -1,8 +1,18 @@
 """/files."""
 
+from typing import TypedDict
+
 from openai.types import FileCreateParams, FileListParams
 
 from conformance.fields.probe import ABSENT, Answer, Endpoint, Honoured, echoes
+
+
+class FileCheckParams(TypedDict, total=False):
+    """The fields of our own endpoint."""
+
+    model: str
+    validation_file: str
+
 
 LINE = b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}'
 
@@ -108,4 +118,30 @@ ENDPOINTS = (
     Endpoint(method="GET", path="/files/{file_id}"),
     Endpoint(method="GET", path="/files/{file_id}/content"),
     Endpoint(method="DELETE", path="/files/{file_id}"),
+    Endpoint(
+        method="POST",
+        path="/files/{file_id}/check",
+        params=FileCheckParams,
+        fields={
+            "model": Honoured(
+                value="gpt-3.5-turbo",
+                shows=lambda sent, other: (
+                    sent.value["sides"][0]["tokens"] > 0
+                    and other.value["sides"][0]["tokens"] is None
+                ),
+                wrong=("", 5),
+                values="a name of a base, or of a tuned model of the project",
+            ),
+            "validation_file": Honoured(
+                value="{file_id}",
+                shows=lambda sent, other: (
+                    [len(one.value["files"]) for one in (sent, other)] == [2, 1]
+                    and "leaked_lines" in [one["kind"] for one in sent.value["findings"]]
+                ),
+                wrong=("", 5),
+                values="a file of purpose fine-tune",
+            ),
+        },
+        note="An endpoint of ours: [what it answers](extensions.md#the-check-of-a-file).",
+    ),
 )

@@ -111,6 +111,15 @@ SURFACE: dict[Priority, dict[str, str]] = {
 }
 
 
+# Endpoints of ours, which OpenAI does not have.
+OURS: dict[str, str] = {"/files/{file_id}/check": "POST"}
+
+
+def ours() -> list[str]:
+    """Return the shapes of our own endpoints."""
+    return [shape(method, path) for path, methods in OURS.items() for method in methods.split()]
+
+
 def shape(method: str, path: str) -> str:
     """Return an endpoint without the names of its path's parameters."""
     return f"{method.upper()} " + re.sub(r"\{[^}]*\}", "{}", path)

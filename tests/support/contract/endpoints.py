@@ -15,6 +15,8 @@ from openai.types.fine_tuning import checkpoints, jobs
 from openai.types.fine_tuning.alpha import GraderRunResponse, GraderValidateResponse
 from pydantic import BaseModel, ConfigDict
 
+from tunery.protocol.file_checks import FileCheck
+
 Item = TypeVar("Item")
 
 
@@ -68,6 +70,7 @@ class Endpoint:
     answer: Any
     events: Any = None
     ending: Ending = Ending.DONE
+    ours: bool = False  # OpenAI has none like it: its answers are held to our own type
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -93,6 +96,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("GET", "/files/{file_id}", types.FileObject),
     Endpoint("DELETE", "/files/{file_id}", types.FileDeleted),
     Endpoint("GET", "/files/{file_id}/content", Body.BYTES),
+    Endpoint("POST", "/files/{file_id}/check", FileCheck, ours=True),
     Endpoint("POST", "/uploads", types.Upload),
     Endpoint("POST", "/uploads/{upload_id}/parts", uploads.UploadPart),
     Endpoint("POST", "/uploads/{upload_id}/complete", types.Upload),

@@ -89,14 +89,14 @@ def check_answer(
     if _json_of(request).get("stream"):
         raise ContractBroken(f"{what}: asked for a stream, answered whole")
     sdk.check(endpoint.answer, body, what)
-    if spec is not None:
+    if spec is not None and not endpoint.ours:
         spec.check_answer(endpoint, JSON, json.loads(body))
 
 
 def check_request(request: httpx2.Request, endpoint: Endpoint) -> None:
     """Raise ContractBroken if a request was taken that OpenAI's document refuses."""
     spec, body = openai_spec(), _json_of(request)
-    if spec is not None and body:
+    if spec is not None and body and not endpoint.ours:
         spec.check_request(endpoint, body)
 
 

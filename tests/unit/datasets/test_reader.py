@@ -211,3 +211,29 @@ def test_any_keys_are_doubles_exactly_where_two_are_equal(keys: list[str], neste
     else:
         with pytest.raises(BadLine, match="twice"):
             parse_unique(line)
+
+
+KEYS = st.sampled_from(["role", "content", "messages", "name", "a"])
+TEXTS = st.sampled_from(
+    ['"x"', '"role"', '"\\""', '"\\\\"', '"a:b"', "5", "{}", '["a"]', '{"a": 1}']
+)
+PAIRS = st.tuples(KEYS, TEXTS).map(lambda pair: f'"{pair[0]}": {pair[1]}')
+MESSAGES = st.lists(PAIRS, max_size=4).map(lambda pairs: "{" + ", ".join(pairs) + "}")
+
+
+@given(st.lists(MESSAGES | TEXTS, max_size=3), st.lists(PAIRS, max_size=1))
+@untimed
+def test_a_key_that_stands_twice_is_found_in_any_line(messages: list[str], more: list[str]) -> None:
+    text = "{" + ", ".join([f'"messages": [{", ".join(messages)}]', *more]) + "}"
+
+    def twice(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        found.append(len(dict(pairs)) != len(pairs))
+        return dict(pairs)
+
+    found: list[bool] = []
+    json.loads(text, object_pairs_hook=twice)
+    if any(found):
+        with pytest.raises(BadLine, match="stands twice"):
+            parse_unique(Line(1, text.encode()))
+    else:
+        assert parse_unique(Line(1, text.encode())) == json.loads(text)

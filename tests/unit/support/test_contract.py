@@ -211,7 +211,7 @@ def test_a_responses_stream_has_named_events_and_a_typed_end() -> None:
 
 
 def test_every_type_of_the_table_can_be_checked_strictly() -> None:
-    for endpoint in ENDPOINTS:
+    for endpoint in (one for one in ENDPOINTS if not one.ours):
         for kind in (endpoint.answer, endpoint.events):
             if kind is not None and kind is not Body.BYTES:
                 with pytest.raises(ContractBroken):
@@ -346,7 +346,7 @@ def test_a_document_without_responses_says_nothing_of_them(document: spec.Spec) 
 def test_the_table_has_only_what_openais_document_has() -> None:
     known = spec.openai_spec()
     assert known is not None
-    for endpoint in ENDPOINTS:
+    for endpoint in (one for one in ENDPOINTS if not one.ours):
         if not endpoint.path.startswith(spec.NOT_IN_SPEC):
             known.check_answer(endpoint, "text/none", None)
 

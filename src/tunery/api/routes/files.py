@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
+from tunery.api.body import documented, read_json
 from tunery.api.context import context_of
 from tunery.api.gate import CallerDependency
 from tunery.api.multipart import FilePart, UploadForm, read_form
@@ -22,8 +23,10 @@ from tunery.domain.files import (
 from tunery.domain.once import AlreadyDone
 from tunery.domain.tenants import Tenant
 from tunery.protocol.base import ListPage
+from tunery.protocol.file_checks import CheckFileRequest, FileCheck
 from tunery.protocol.files import FileDeleted, FileObject
-from tunery.services import files, uploads
+from tunery.services import file_checks, files, uploads
+from tunery.wire.file_checks import to_wire_check
 from tunery.wire.files import ANCHOR, SECONDS, from_wire_expiry_field, to_wire_file
 from tunery.wire.pages import to_wire_page
 
@@ -115,6 +118,25 @@ async def delete(request: Request, caller: CallerDependency, file_id: str) -> Fi
         files.delete_file, context.database, context.blobs, caller.tenant, file_id
     )
     return FileDeleted(id=file_id)
+
+
+@router.post("/{file_id}/check", openapi_extra=documented(CheckFileRequest))
+async def check(request: Request, caller: CallerDependency, file_id: str) -> FileCheck:
+    """Say what is in a training file: an extension of ours."""
+    context = context_of(request)
+    body = await read_json(request, CheckFileRequest)
+    checked = await run_in_threadpool(
+        file_checks.check_content,
+        context.database,
+        context.blobs,
+        context.directory,
+        context.checker,
+        caller.tenant,
+        file_id,
+        model=body.model,
+        validation_file=body.validation_file,
+    )
+    return to_wire_check(checked)
 
 
 async def _receive(request: Request, tenant: Tenant) -> StoredFile:
