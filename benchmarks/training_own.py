@@ -31,7 +31,7 @@ from tunery.datasets.batches import Example
 from tunery.domain.jobs import Hyperparameters, Snapshot, StepMetrics
 from tunery.domain.models import BaseModel
 from tunery.domain.ports.training import RunFailed, RunStarted, TrainingReport, TrainingRun
-from tunery.model import adapter_file, attention, operations
+from tunery.model import adapter_file, operations, packed
 from tunery.model.base import BaseNetwork
 from tunery.model.device import CPU
 from tunery.settings import Settings
@@ -80,7 +80,7 @@ def without_supervised_logits() -> None:
     """Logits of every token, made at once and kept for the backward pass by autograd."""
 
     def batch_loss(network: BaseNetwork, examples: Sequence[Example]) -> Loss:
-        layout = attention.PackedLayout([len(one.token_ids) for one in examples], network.dtype)
+        layout = packed.PackedLayout([len(one.token_ids) for one in examples], network.dtype)
         token_ids, targets = list[int](), list[int]()
         for one in examples:
             token_ids += one.token_ids
@@ -145,7 +145,7 @@ def without_native_operations() -> None:
 
 def without_grouped_attention() -> None:
     """Attention by torch's scaled_dot_product_attention at every length, not by our products."""
-    swap(attention, "_LONG", 0)
+    swap(packed, "_LONG", 0)
 
 
 SWITCHES: dict[str, Callable[[], None]] = {

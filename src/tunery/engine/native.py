@@ -13,8 +13,8 @@ from torch import Tensor
 
 from tunery.engine.scheduler import Head, Scheduler
 from tunery.model import native
-from tunery.model.attention import CachedLayout, SlotCache
 from tunery.model.base import BaseNetwork
+from tunery.model.cached import CachedLayout, SlotCache
 from tunery.model.fused import FusedDecoder
 from tunery.model.memory import give_back
 from tunery.telemetry import logger

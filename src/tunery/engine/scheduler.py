@@ -30,8 +30,8 @@ from tunery.engine.sampling import Likelihood, Sampling, likelihoods, sample
 from tunery.engine.seats import Limits, Seats
 from tunery.engine.slots import Slots
 from tunery.engine.waiting import FairQueue, divided, fair_shares
-from tunery.model.attention import CachedLayout, SlotCache
 from tunery.model.base import BaseNetwork
+from tunery.model.cached import CachedLayout, SlotCache
 from tunery.model.lora import Packed, packed
 
 Head = Callable[[Tensor], Tensor]

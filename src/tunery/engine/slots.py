@@ -8,7 +8,7 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tunery.model.attention import SlotCache
+from tunery.model.cached import SlotCache
 
 LEAST_SHARED = 16  # fewer tokens are computed sooner than they are copied
 Owner = tuple[str, str | None]

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tunery.model.attention import CachedLayout
+from tunery.model.cached import CachedLayout
 from tunery.model.lora import AdapterRows, AdapterStacks, Packed, Plain, packed
 
 _FAMILIES = ("llama", "mistral", "qwen2", "qwen3")

@@ -13,10 +13,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from tunery.model.attention import PackedLayout
 from tunery.model.autograd import apply
 from tunery.model.native import NotBuilt
 from tunery.model.operations import TORCH, Angles, Scored
+from tunery.model.packed import PackedLayout
 
 _WIDTH, _HEAD_WIDTH = 16, 32  # sizes are whole numbers of these
 

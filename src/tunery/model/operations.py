@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tunery.model.attention import PackedLayout
 from tunery.model.autograd import apply
+from tunery.model.packed import PackedLayout
 
 Angles = tuple[Tensor, Tensor]
 """Cosine and sine of each token's angles, float32 [T, D / 2]: the halves of a head are alike."""

@@ -16,12 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from tunery.model.attention import PackedLayout
 from tunery.model.autograd import apply
 from tunery.model.device import free_bytes
 from tunery.model.fused import ATTENTION, GATES
 from tunery.model.lora import TrainedLinear
 from tunery.model.operations import Angles, Operations
+from tunery.model.packed import PackedLayout
 
 KEPT_TOKENS = 4096
 """Of more tokens in a row, a layer's results are computed again in the backward pass.

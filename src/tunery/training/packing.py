@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tunery.datasets.batches import Example
-from tunery.model.attention import ROUND_TOKENS, PackedLayout
 from tunery.model.base import BaseNetwork
 from tunery.model.device import CPU
+from tunery.model.packed import ROUND_TOKENS, PackedLayout
 
 _LEAST_SHARED = 16  # fewer tokens are sooner computed twice than told apart
 

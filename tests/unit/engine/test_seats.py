@@ -30,7 +30,7 @@ from tunery.engine import scheduler as scheduler_module
 from tunery.engine.row import Row
 from tunery.engine.sampling import Sampling
 from tunery.engine.scheduler import Scheduler, idle_callback
-from tunery.model.attention import CachedLayout, SlotCache
+from tunery.model.cached import CachedLayout, SlotCache
 
 
 @pytest.fixture

@@ -22,8 +22,8 @@ from support.networks import (
 )
 from tunery.model import adapter_file
 from tunery.model.adapter_file import AdapterWeights, BadAdapter
-from tunery.model.attention import PackedLayout
 from tunery.model.base import load_base
+from tunery.model.packed import PackedLayout
 from tunery.training.adapter import LearnedAdapter
 
 pytestmark = pytest.mark.filterwarnings(PEFT_WARNING)

@@ -17,8 +17,9 @@ from support.networks import (
     tokens,
 )
 from tunery.engine.adapters import AdapterStack
-from tunery.model.attention import CachedLayout, PackedLayout, SlotCache
 from tunery.model.base import BaseNetwork, load_base
+from tunery.model.cached import CachedLayout, SlotCache
+from tunery.model.packed import PackedLayout
 from tunery.training.adapter import LearnedAdapter
 
 

@@ -10,8 +10,8 @@ from torch import nn
 from support.families import make_family
 from support.networks import PEFT_WARNING, logits_of, plain_model, tokens
 from tunery.engine.adapters import AdapterStack
-from tunery.model.attention import PackedLayout
 from tunery.model.base import compute_dtype, linear, load_base, replace
+from tunery.model.packed import PackedLayout
 from tunery.training.adapter import LearnedAdapter
 
 

@@ -13,9 +13,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from support.families import make_family
 from support.networks import logits_of, plain_model, tokens
 from tunery.model import attention
-from tunery.model.attention import PackedLayout
 from tunery.model.base import Unmapped, load_base, network_of
 from tunery.model.mapping import check_base, check_structure
+from tunery.model.packed import PackedLayout
 
 _SIZES: dict[str, Any] = {
     "vocab_size": 99,

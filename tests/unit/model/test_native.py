@@ -11,8 +11,8 @@ from support.networks import logits_of, merged_model, random_adapter, tokens
 from tunery.engine.adapters import AdapterStack
 from tunery.model import native
 from tunery.model.adapter_file import AdapterWeights
-from tunery.model.attention import CachedLayout, SlotCache
 from tunery.model.base import BaseNetwork, load_base
+from tunery.model.cached import CachedLayout, SlotCache
 from tunery.model.lora import Packed, packed
 
 FOLDER = Path("~/.cache/tunery/native").expanduser()

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from support.native import FOLDER, needs
 from tunery.model import native
-from tunery.model.attention import PackedLayout
 from tunery.model.native_operations import NativeOperations
 from tunery.model.operations import TORCH, Operations
+from tunery.model.packed import PackedLayout
 from tunery.training.losses import token_log_probabilities
 
 # A result is rounded to bfloat16 once, by 2^-9 of it at most; a gradient after sums of such.

@@ -3,7 +3,7 @@
 import torch
 
 from support.networks import resident_bytes
-from tunery.model.attention import SlotCache
+from tunery.model.cached import SlotCache
 
 
 def test_a_cache_takes_the_memory_of_the_tokens_in_it() -> None:

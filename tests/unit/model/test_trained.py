@@ -18,8 +18,8 @@ from transformers import (
 from support.families import make_family
 from support.networks import tokens
 from tunery.model import trained
-from tunery.model.attention import PackedLayout
 from tunery.model.base import load_base
+from tunery.model.packed import PackedLayout
 from tunery.training.adapter import LearnedAdapter
 
 _SIZES: dict[str, Any] = {

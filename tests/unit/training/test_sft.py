@@ -18,8 +18,8 @@ from support.networks import (
 )
 from tunery.datasets.batches import Example
 from tunery.datasets.rendering import ChatRenderer
-from tunery.model.attention import PackedLayout
 from tunery.model.base import BaseNetwork, load_base
+from tunery.model.packed import PackedLayout
 from tunery.training.adapter import LearnedAdapter
 from tunery.training.packing import shared_tokens
 from tunery.training.sft import batch_loss
