@@ -65,13 +65,18 @@ class TrainedLinear(nn.Module):
         return (y if self.bias is None else y + self.bias)[None]
 
 
+_BESIDES = 2  # places that a mix multiplies for no row, so as not to gather the others anew
+_KEPT = 8  # places whose adapters are kept gathered: some 80 MB of rank 16 on the default base
+
+
 class AdapterRows:
     """Which adapter each row of the current step uses: shared by all stacks of a model.
 
     `places` has the index in the stacks, -1 for the base. One place for all rows is the quick way;
     a mix multiplies every used place and masks what is not the row's own. `ranks` are those of the
     adapters in the places, `rank` the highest of a step. Whoever gives the stacks other tensors
-    raises `version`.
+    raises `version`. `used` are the places that a mix multiplies: those of the step before, where
+    they hold all of this one's and few besides.
     """
 
     def __init__(self, places: int, rank: int, dtype: torch.dtype) -> None:
@@ -82,24 +87,26 @@ class AdapterRows:
         self.places = torch.zeros(0, dtype=torch.int32)
         self.only: int | None = None
         self.mask: Tensor | None = None
-        self.used: Tensor | None = None
+        self.used: tuple[int, ...] = ()
 
     def select(self, rows: Sequence[int]) -> None:
         """Set each row's place for the next forward pass."""
         self.places = torch.tensor(rows, dtype=torch.int32)
-        used = sorted({place for place in rows if place >= 0})
-        self.only, self.mask, self.used = None, None, None
-        if not used:
+        wanted = {place for place in rows if place >= 0}
+        self.only, self.mask = None, None
+        if not wanted:
             return
-        self.rank = int(self.ranks[used].max())
-        if len(used) == 1 and len(set(rows)) == 1:
-            self.only = used[0]
+        if len(wanted) == 1 and len(set(rows)) == 1:
+            (self.only,) = wanted
+            self.rank = int(self.ranks[self.only])
             return
-        column = {place: i for i, place in enumerate(used)}
+        if not wanted.issubset(self.used) or len(self.used) > len(wanted) + _BESIDES:
+            self.used = tuple(sorted(wanted))
+        self.rank = int(self.ranks[list(self.used)].max())
+        column = {place: i for i, place in enumerate(self.used)}
         index = torch.tensor([column.get(place, -1) for place in rows])
-        own = (index[:, None] == torch.arange(len(used))[None]).to(self._dtype)
+        own = (index[:, None] == torch.arange(len(self.used))[None]).to(self._dtype)
         self.mask = own.repeat_interleave(self.rank, dim=1)
-        self.used = torch.tensor(used)
 
 
 class AdapterTaker(Protocol):
@@ -135,6 +142,8 @@ class AdapterStacks:
         self._up = Pages((places, rank, outputs), dtype)
         self.down, self.up = self._down.tensor, self._up.tensor
         self._ranks: dict[int, int] = {}  # of the places that are filled
+        self._mix: tuple[tuple[int, ...], int] = (), 0  # the places and the rank that stand in:
+        self._mixed: tuple[Tensor, Tensor] | None = None
         self._taker: AdapterTaker | None = None
 
     def hand_over(self, taker: AdapterTaker) -> None:
@@ -163,6 +172,7 @@ class AdapterStacks:
         if self._taker is not None:
             self._taker.clear(place)
             return
+        self._mixed = None
         self._ranks.pop(place, None)
         self._down.clear(self.down[place])
         self._up.clear(self.up[place])
@@ -172,10 +182,23 @@ class AdapterStacks:
         if rows.only is not None:
             own = rows.only, slice(rows.rank)
             y.addmm_(x @ self.down[own].t(), self.up[own])
-        elif rows.mask is not None and rows.used is not None:
-            down = self.down[:, : rows.rank][rows.used].flatten(0, 1)
-            low = (x @ down.t()).mul_(rows.mask)
-            y.addmm_(low, self.up[:, : rows.rank][rows.used].flatten(0, 1))
+        elif rows.mask is not None:
+            down, up = self._gathered(rows.used, rows.rank)
+            y.addmm_((x @ down.t()).mul_(rows.mask), up)
+
+    def _gathered(self, used: tuple[int, ...], rank: int) -> tuple[Tensor, Tensor]:
+        """Return A and B of some places, end to end: [places r, K] and [places r, N].
+
+        Of few places they are kept for the next step, which is most often one of the same places:
+        to gather them takes as long as to multiply them.
+        """
+        if self._mixed is None or self._mix != (used, rank):
+            places = torch.tensor(used)
+            down, up = (part[:, :rank][places].flatten(0, 1) for part in (self.down, self.up))
+            if len(used) > _KEPT:
+                return down, up
+            self._mix, self._mixed = (used, rank), (down, up)
+        return self._mixed
 
 
 class ServedLinear(nn.Module):

@@ -1,5 +1,7 @@
 """LoRA linears against y = x W^T + s (x A^T) B^T written out."""
 
+import random
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -72,6 +74,34 @@ def test_every_row_gets_its_own_adapter_or_none(rows: list[int]) -> None:
             wanted[row] += scale * (up @ (down @ x[0, row]))
     selection.select(rows)
     torch.testing.assert_close(layer(x)[0], wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_mixes_of_one_step_after_another_each_use_what_stands_in_their_places() -> None:
+    places, chance = 12, random.Random(5)
+    base = _base(False)
+    selection = AdapterRows(places, 4, torch.float32)
+    stacks = AdapterStacks(12, 20, places, 4, torch.float32)
+    layer = ServedLinear(base, selection, stacks)
+    standing: dict[int, tuple[Tensor, Tensor]] = {}
+    for step in range(200):
+        place, rank = chance.randrange(places), chance.randint(1, 4)
+        if step < 12 or chance.random() < 0.2:
+            standing[place] = _matrices(rank, step)
+            stacks.set(place, *standing[place], 1.0)
+            selection.ranks[place] = rank
+        elif chance.random() < 0.1 and place in standing:
+            stacks.clear(place)
+            del standing[place]
+        few = chance.sample([-1, *standing], min(len(standing) + 1, chance.choice([2, 3, 12])))
+        rows = [chance.choice(few) for _ in range(6)]
+        selection.select(rows)
+        x = torch.randn(1, 6, 12)
+        wanted = x[0] @ base.weight.t()
+        for row, own in enumerate(rows):
+            if own >= 0:
+                down, up = standing[own]
+                wanted[row] += up @ (down @ x[0, row])
+        torch.testing.assert_close(layer(x)[0], wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_a_cleared_place_changes_nothing() -> None:
