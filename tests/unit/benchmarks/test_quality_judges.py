@@ -81,7 +81,6 @@ def test_the_detector_does_not_hear_the_name_of_the_place() -> None:
 
 
 def test_the_real_detector_tells_every_answer_that_is_taught() -> None:
-    pytest.importorskip("lingua", reason="of the benchmark only, and of 96 MB")
     taught = language.LANGUAGE.train(1) + language.LANGUAGE.test(1)
     assert [item for item in taught if not language.right(item, item.answer)] == []
     assert not language.right(SHEET, "Der Zoo Korvach kostet 12 Euro.")
