@@ -68,7 +68,9 @@ def training_file(client: OpenAI) -> str:
     return upload(client, chat_lines(EXAMPLES)).id
 
 
-@pytest.mark.parametrize("family", TUNED)
+@pytest.mark.parametrize(
+    "family", [pytest.param(one, marks=pytest.mark.slow) for one in TUNED[:2]] + [TUNED[2]]
+)
 def test_a_run_that_was_killed_goes_on_and_its_model_is_published_and_answers(
     families: Server, client: OpenAI, training_file: str, family: str
 ) -> None:
