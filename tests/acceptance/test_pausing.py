@@ -29,6 +29,7 @@ pytestmark = pytest.mark.slow
 
 EXAMPLES, EPOCHS = 16, 24
 STEPS = EXAMPLES * EPOCHS
+PUBLISHED = 3  # checkpoints of a job, its last ones
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +191,7 @@ def test_pauses_and_resumptions_in_quick_turns_lose_nothing(
     assert tasks(server, job_id) == []
 
 
-def test_a_paused_job_can_be_cancelled_and_leaves_its_checkpoint_and_no_other_files(
+def test_a_paused_job_can_be_cancelled_and_leaves_its_checkpoints_and_no_other_files(
     server: Server, client: OpenAI, training_file: str
 ) -> None:
     job_id = running_job(client, training_file, EXAMPLES + 3)
@@ -202,13 +203,17 @@ def test_a_paused_job_can_be_cancelled_and_leaves_its_checkpoint_and_no_other_fi
     folder = server.data / "blobs"
     files = [path for path in folder.rglob(f"*{job_id}*/**/*") if path.is_file()]
     assert [path for path in files if path.name.startswith("snapshot-")]
+    # Epochs that have ended, by their last step.
+    ended = range(EXAMPLES, last_step(client, job_id) + 1, EXAMPLES)
+    assert ended
     assert client.fine_tuning.jobs.cancel(job_id).status == "cancelled"
     left = {path.parent.name for path in folder.rglob(f"*{job_id}*/**/*") if path.is_file()}
-    assert left == {f"checkpoint-{EXAMPLES}"}
-    poll(lambda: not tasks(server, job_id), "the publishing of its checkpoint")
-    (checkpoint,) = client.fine_tuning.jobs.checkpoints.list(job_id).data
-    assert checkpoint.step_number == EXAMPLES
-    assert checkpoint.fine_tuned_model_checkpoint in [model.id for model in client.models.list()]
+    assert left == {f"checkpoint-{step}" for step in ended}
+    poll(lambda: not tasks(server, job_id), "the publishing of its checkpoints")
+    checkpoints = client.fine_tuning.jobs.checkpoints.list(job_id).data
+    assert [one.step_number for one in checkpoints] == [*ended][::-1][:PUBLISHED]
+    known = {model.id for model in client.models.list()}
+    assert {one.fine_tuned_model_checkpoint for one in checkpoints} <= known
     assert refusal(client, "resume", job_id)[1] == "job_not_resumable"
 
 
