@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from quality_tasks.task import Item, Task, distinct, pick
 
@@ -285,7 +285,7 @@ def detected(text: str) -> str:
 
 
 @cache
-def _lingua():  # type: ignore[no-untyped-def]  # lingua need not be there
+def _lingua() -> Any:
     from lingua import Language as Known
     from lingua import LanguageDetectorBuilder
 
